@@ -1,0 +1,32 @@
+"""The error a user sees, and the nearest valid name that it suggests."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class JettaggerError(Exception):
+    """A mistake in what the user gave: one readable message, exit status 2, no traceback."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """The valid name closest to `name` in spelling, or None when nothing is close."""
+    by_lower_case = {candidate.lower(): candidate for candidate in allowed}
+    matches = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
+    return by_lower_case[matches[0]] if matches else None
+
+
+def unknown_name(
+    kind: str, name: str, allowed: Iterable[str], *, where: str | Path | None = None
+) -> JettaggerError:
+    """The error for a name that is not among `allowed`: what, where, nearest, and what was allowed.
+
+    >>> str(unknown_name("optimiser", "adamm", ["adam", "sgd"]))
+    "unknown optimiser 'adamm': did you mean 'adam'? (allowed: adam, sgd)"
+    """
+    names = sorted(allowed)
+    close = nearest(name, names)
+    suggestion = f": did you mean '{close}'?" if close else ""
+    shown = ", ".join(names[:20]) + (f", … {len(names) - 20} more" if len(names) > 20 else "")
+    place = f"{where}: " if where is not None else ""
+    return JettaggerError(f"{place}unknown {kind} '{name}'{suggestion} (allowed: {shown or 'none'})")

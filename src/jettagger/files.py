@@ -1,0 +1,91 @@
+"""Files that are either whole or absent: written aside, flushed, renamed; and their checksums."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jettagger.errors import JettaggerError
+
+
+@contextmanager
+def written_aside(path: Path | str) -> Iterator[Path]:
+    """Yields a path beside `path`; what was written there is renamed to `path` if no error came.
+
+    The suffix is kept, for writers that go by it. Raises JettaggerError when the folder cannot be written.
+    """
+    path = Path(path)
+    aside = _reserve(path, directory=False)
+    try:
+        yield aside
+        _flush(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def directory_written_aside(path: Path | str) -> Iterator[Path]:
+    """Yields a new folder beside `path`; it takes the place of `path` if no error came."""
+    path = Path(path)
+    aside = _reserve(path, directory=True)
+    try:
+        yield aside
+        for file in aside.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+            os.replace(path, old / path.name)
+            os.replace(aside, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Writes `content` as JSON, whole or not at all. NaN and infinity are refused: JSON has none."""
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def sha256(path: Path | str) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_writable(path: Path | str) -> None:
+    """Raises JettaggerError unless a file or folder `path` could be written, before work is spent on it."""
+    path = Path(path)
+    if path.is_dir():
+        probe = _reserve(path / "probe", directory=False)
+    else:
+        probe = _reserve(path, directory=False)
+    probe.unlink()
+
+
+def _reserve(path: Path, *, directory: bool) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if directory:
+            return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        os.fchmod(handle, 0o644)
+        os.close(handle)
+        return Path(name)
+    except OSError as error:
+        raise JettaggerError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())

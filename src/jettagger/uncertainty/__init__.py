@@ -1,0 +1,1 @@
+"""Deep ensembles, MC dropout, and what their spread means."""

@@ -68,7 +68,7 @@ class OptimiserSection(_Named):
     weight_decay: NotNegative | None = None
     """Decay of the weights; biases and parameters of normalisations are left out. Default: 0.01 for adamw,
     0 for the others."""
-    betas: Betas = [0.9, 0.999]
+    betas: Betas = Field(default=[0.9, 0.999])
     """adam, adamw: decay of the running means of the gradient and of its square."""
     epsilon: Positive = 1.0e-8
     """adam, adamw: added to the root of the mean square."""
@@ -169,5 +169,5 @@ class EnsembleSection(Section):
 
     members: AtLeastOne = 1
     """Networks; their mean is the tagger, their spread the uncertainty between trainings."""
-    vary: Sources = ["initialisation", "batches"]
+    vary: Sources = Field(default=["initialisation", "batches"])
     """Drawn anew for each member: `initialisation` (weights), `batches` (their order, and dropout)."""

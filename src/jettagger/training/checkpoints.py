@@ -1,7 +1,6 @@
-"""Checkpoints: `last.pt`, the one before it, and `best.pt`. Each is whole or absent, and carries its checksum."""
+"""Checkpoints `last.pt`, `previous.pt` and `best.pt`: each is whole or absent, and carries its checksum."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ def save_last(directory: Path, config: Mapping[str, Any], state: Mapping[str, An
     with written_aside(last) as aside:
         _write(aside, {"config": _plain(config), "state": dict(state)})
         if last.exists():
-            os.replace(last, directory / PREVIOUS)
+            last.replace(directory / PREVIOUS)
 
 
 def save_best(directory: Path, epoch: int, weights: Mapping[str, Tensor]) -> Path:
@@ -114,7 +113,7 @@ def _digest(content: Any) -> str:
 def _add(checksum: "hashlib._Hash", value: Any) -> None:
     if isinstance(value, Tensor):
         checksum.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        checksum.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        checksum.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     elif isinstance(value, Mapping):
         for name, item in value.items():
             checksum.update(f"{name!r}:".encode())

@@ -87,7 +87,7 @@ class TrainingState:
         return len(self.history)
 
     def content(self) -> dict[str, Any]:
-        """Plain values and tensors, for a file. The tensors are the live ones: write them before the next step."""
+        """Plain values and tensors for a file; the tensors are the live ones."""
         return {
             "model": dict(self.model.state_dict()),
             "optimiser": self.optimiser.state_dict(),

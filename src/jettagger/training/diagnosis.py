@@ -9,8 +9,13 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from jettagger.batch import Batch, Inputs, InputSpec, Packed
+from jettagger.errors import JettaggerError
+from jettagger.models.parts.model import JetModel
+from jettagger.training.device import Hardware
+from jettagger.training.schema import TrainingSection
 
 EXTREME = 1000.0
 """Distance from the batch's median, in half-widths of its central 68 %, beyond which a value is named."""
@@ -39,12 +44,53 @@ class Suspect:
     """NaN, ±inf, or the value farthest from the median."""
     count: int
     """Values that are not finite or extreme."""
-    jets_B: Tensor
-    """bool: the jets that hold them."""
+    holders: Tensor
+    """(B,) bool: the jets that hold them."""
     severity: float
     """Infinite for values that are not finite, else the distance from the median in widths."""
     usual: float
     """The batch's median."""
+
+
+def not_finite(
+    model: JetModel, batch: Batch, hardware: Hardware, section: TrainingSection, where: str, facts: list[str]
+) -> JettaggerError:
+    """The error for a batch whose loss or gradient is NaN or infinite. `model` is as it was at that step."""
+    head = f"the loss or its gradient is not finite in {where}: {', '.join(facts)}"
+    lost = [name for name, x in model.named_parameters() if not torch.isfinite(x).all()]
+    if lost:
+        lines = [f"{len(lost)} weights of the network are no longer finite, the first is {lost[0]}"]
+        lines += describe(rank_suspects(batch.inputs, model.inputs), batch)
+    else:
+        lines = diagnose(batch, *_probes(model, batch, hardware), model.inputs)
+    smaller = f"optimiser.lr ({section.optimiser.lr:.3g} is highest now)"
+    clip = (
+        "gradient_clip: 1.0"
+        if section.gradient_clip is None
+        else f"gradient_clip below {section.gradient_clip}"
+    )
+    precision = ", precision: float32" if hardware.bfloat16 else ""
+    advice = (
+        "try for such features a clip or another expression (a log, a tanh); under training: a smaller"
+        f" {smaller}, {clip}{precision}. What was saved is from before this step"
+    )
+    return JettaggerError("\n  ".join([head, *lines, advice]))
+
+
+def _probes(model: JetModel, batch: Batch, hardware: Hardware) -> tuple[Losses, Healthy]:
+    def weighted_losses(inputs: Inputs) -> Tensor:
+        with hardware.autocast():
+            logits_BC = model(inputs)
+        losses_B = functional.cross_entropy(logits_BC.float(), batch.labels_B, reduction="none")
+        return batch.weights_B * losses_B
+
+    def healthy(inputs: Inputs) -> bool:
+        loss = weighted_losses(inputs).sum()
+        gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+        known = [loss, *(x for x in gradients if x is not None)]
+        return all(bool(torch.isfinite(x).all()) for x in known)
+
+    return lambda inputs: weighted_losses(inputs).detach(), healthy
 
 
 def diagnose(batch: Batch, losses: Losses, healthy: Healthy, spec: InputSpec) -> list[str]:
@@ -149,7 +195,7 @@ def _without(inputs: Inputs, suspect: Suspect) -> Inputs:
 def _describe(suspect: Suspect, batch: Batch) -> str:
     values = f"{suspect.count} value{'s' if suspect.count > 1 else ''}"
     kind = "not finite or extreme" if math.isinf(suspect.severity) else "extreme"
-    jets = _first(batch.index_B[suspect.jets_B])
+    jets = _first(batch.index_B[suspect.holders])
     return (
         f"{suspect.name}: {values} {kind}, the worst {suspect.worst:.4g} where the median is"
         f" {suspect.usual:.4g} (jets {jets})"

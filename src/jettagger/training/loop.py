@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from jettagger.batch import Batch, Inputs, InputSpec
+from jettagger.batch import Batch, Inputs
 from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
+from jettagger.models.parts.dropout import set_dropout_generator
+from jettagger.models.parts.model import JetModel
 from jettagger.randomness import key
 from jettagger.training import checkpoints
 from jettagger.training.device import Hardware, threads
-from jettagger.training.diagnosis import diagnose
+from jettagger.training.diagnosis import not_finite
 from jettagger.training.loss import check_labels, cross_entropy
 from jettagger.training.optimisers import build_optimiser, rate
 from jettagger.training.progress import Progress
@@ -73,12 +75,10 @@ class MemberResult:
 class Training:
     """What stays the same during the training of one network."""
 
-    model: nn.Module
+    model: JetModel
     train: Batches
     validation: Batches
     section: TrainingSection
-    spec: InputSpec
-    """Names of the inputs, for messages."""
     directory: Path
     """Takes last.pt, previous.pt, best.pt and metrics.jsonl."""
     hardware: Hardware
@@ -87,7 +87,7 @@ class Training:
     progress: Progress
     member: int = 0
     stream: int = 0
-    """The member whose dropout masks are drawn: another than `member` where ensemble.vary leaves batches out."""
+    """The member whose dropout masks are drawn; not `member` where ensemble.vary leaves batches out."""
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
     """Steps not looked at yet, each with Σ w·l, Σ w and the norm of the gradient."""
 
@@ -172,7 +172,9 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
             saved = time.monotonic()
     _look(training, state)
     expected = (state.epoch + 1) * training.train.steps
-    assert state.step == expected, f"an epoch has {training.train.steps} batches, got {state.step - expected} more"
+    assert state.step == expected, (
+        f"an epoch has {training.train.steps} batches, got {state.step - expected} more"
+    )
 
 
 def _step(training: Training, state: TrainingState, given: Batch) -> None:
@@ -191,7 +193,7 @@ def _step(training: Training, state: TrainingState, given: Batch) -> None:
     if training.hardware.device.type == "cpu" or len(training.pending) == CHECK_EVERY:
         _look(training, state)
     for group in state.optimiser.param_groups:
-        group["lr"] = _rate(training, state)
+        group["lr"] = _rate(training, state, state.step)
     state.optimiser.step()
     if state.average is not None and section.ema is not None:
         update_average(state.average, training.model, state.step, section.ema)
@@ -219,6 +221,10 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     began, section, sums = time.monotonic(), training.section, state.sums
     training.model.eval()
     found = validate(_network(training, state), training.validation.epoch(0), training.hardware)
+    if sums.weights <= 0:
+        raise JettaggerError(
+            f"the weights of the training jets add up to {sums.weights:.4g}: check weights.event"
+        )
     if found.bad is not None:
         _stop_in_validation(training, state, found.bad)
     record = EpochRecord(
@@ -256,7 +262,7 @@ def _finished(section: TrainingSection, state: TrainingState) -> bool:
 def clip_gradients(model: nn.Module, limit: float | None) -> Tensor:
     """The norm of the gradient over all parameters; where it exceeds `limit`, it is scaled down to it."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     if limit is not None:
         torch._foreach_mul_(gradients, (limit / norm.clamp(min=limit)))
     return norm
@@ -270,10 +276,10 @@ def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Ten
     return lambda inputs: functional_call(model, average, (inputs,))
 
 
-def _rate(training: Training, state: TrainingState) -> float:
-    """The learning rate of the step to come."""
+def _rate(training: Training, state: TrainingState, step: int) -> float:
+    """The learning rate of a step of the epoch in progress."""
     section = training.section
-    share = rate(state.step, training.steps, section.schedule)
+    share = rate(step, training.steps, section.schedule)
     return section.optimiser.lr * share * state.plateau.factor
 
 
@@ -289,13 +295,14 @@ def _line(record: EpochRecord) -> str:
 
 def _stop(training: Training, state: TrainingState, step: int, norm: float) -> NoReturn:
     """Ends a training whose loss or gradient is not finite, with all that can be found out."""
-    epoch, number = divmod(step, training.train.steps)
-    batch = next(training.train.epoch(epoch, number)).to(training.hardware.device)
-    where = f"epoch {epoch + 1}, batch {number + 1} of {training.train.steps} (step {step})"
-    lr = training.section.optimiser.lr * rate(step, training.steps, training.section.schedule)
-    facts = [f"learning rate {lr * state.plateau.factor:.3g}", f"gradient norm {norm:.3g}"]
-    raise not_finite(training, where, batch, facts)
+    steps, section = training.train.steps, training.section
+    batch = next(training.train.epoch(step // steps, step % steps)).to(training.hardware.device)
+    where = f"epoch {step // steps + 1}, batch {step % steps + 1} of {steps} (step {step})"
+    facts = [f"learning rate {_rate(training, state, step):.3g}", f"gradient norm {norm:.3g}"]
+    raise not_finite(training.model, batch, training.hardware, section, where, facts)
 
 
-def _stop_in_validation(training: Training, state: TrainingState, batch: Batch) -> NoReturn:
-    raise not_finite(training, f"the validation after epoch {state.epoch + 1}", batch, [])
+def _stop_in_validation(training: Training, state: TrainingState, number: int) -> NoReturn:
+    batch = next(training.validation.epoch(0, number)).to(training.hardware.device)
+    where, facts = f"the validation after epoch {state.epoch + 1}", [f"after step {state.step}"]
+    raise not_finite(training.model, batch, training.hardware, training.section, where, facts)

@@ -36,7 +36,8 @@ def _open(directory: Path, step: int) -> "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise JettaggerError(
-            "training.tensorboard: true, but TensorBoard is not installed: pip install 'jettagger[tensorboard]'"
+            "training.tensorboard is true, but TensorBoard is not installed:"
+            " pip install 'jettagger[tensorboard]'"
         ) from error
     # What an interrupted run wrote after its last checkpoint is hidden.
     return SummaryWriter(str(directory), purge_step=step + 1)

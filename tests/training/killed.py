@@ -1,7 +1,7 @@
 """Trains in children that are killed one after the other, then once to the end.
 
-`killed.py FOLDER KILLS SECONDS`: KILLS is a JSON list of [where, count]: the child dies when it reaches `where`
-for the count-th time. All are forked from a process that has only imported PyTorch, so that it is imported once.
+`killed.py FOLDER KILLS SECONDS`: KILLS is a JSON list of [where, count]: the child dies when it reaches
+`where` for the count-th time. All are forked from one process, so that PyTorch is imported once.
 """
 
 import json

@@ -170,6 +170,10 @@ class WeightsSection(Section):
     """Enters the training loss only."""
 
 
+RESERVED = ("std", "mutual_information", "total_entropy", "expected_entropy", "passes_selection")
+"""Fields of a prediction; no class can be called so."""
+
+
 class DataConfig(Section):
     """All that decides which numbers reach the network: the prepared dataset is keyed by it."""
 
@@ -193,6 +197,14 @@ class DataConfig(Section):
                 kind = "jet-level variables take the name 'jet'" if name != "jet" else "'jet' has no particles"
                 raise ValueError(f"inputs.{name}: {kind}; a collection has `from` and `features`")
         return self
+
+    @field_validator("classes")
+    @classmethod
+    def _free_names(cls, classes: dict[str, Any]) -> dict[str, Any]:
+        for name in classes:
+            if name in RESERVED:
+                raise ValueError(f"a class cannot be called {name}: a prediction has a field of that name")
+        return classes
 
     @model_validator(mode="after")
     def _classes_name_samples(self) -> "DataConfig":

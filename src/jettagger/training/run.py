@@ -266,7 +266,11 @@ def _card(recipe: Recipe, sides: Sides, output: Path) -> dict[str, Any]:
         "units": "GeV, mm, rad, as in the files",
         "data": {
             "keys": sides.keys,
-            "files": sorted({Path(record.path).name for record in sides.train.records}),
+            "files": {
+                record.identity: Path(record.path).name
+                for prepared in (sides.train, sides.validation)
+                for record in prepared.records
+            },
             "training_jets": len(sides.train_rows),
             "validation_jets": len(sides.validation_rows),
             "counts": sides.train.counts,

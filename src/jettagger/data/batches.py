@@ -1,0 +1,171 @@
+"""Splits, and batches in a random order that is the same however often training is interrupted.
+
+Shapes: J jets of the dataset, R jets of a split, B jets of a batch, C classes.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jettagger import randomness
+from jettagger.batch import Batch, Inputs
+from jettagger.data.columns import RawInputs
+from jettagger.data.prepared import Prepared, offsets_of, take, to_tensors
+from jettagger.errors import JettaggerError
+
+POOL_BYTES = 512 * 2**20
+"""Inputs that are held in memory at a time. What is larger is shuffled in pools of many short pieces."""
+PIECE = 64
+"""Jets that are read from disk together."""
+
+
+def split(prepared: Prepared, validation: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Training and validation rows, by a hash of each jet's group: stable when files are added.
+
+    Jets of one group (event) are on one side. Raises JettaggerError when a class is absent from a side.
+    """
+    held_out = randomness.uniform_of(prepared.group_J, 0, "validation") < validation
+    sides = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    for side, rows in zip(("training", "validation"), sides, strict=True):
+        found = np.bincount(prepared.labels_J[rows], minlength=len(prepared.classes))
+        for name, jets in zip(prepared.classes, found, strict=True):
+            if not jets:
+                raise JettaggerError(
+                    f"classes.{name}: no jet on the {side} side of the split (data.validation: {validation}, "
+                    f"{len(np.unique(prepared.group_J))} groups of jets that stay together)"
+                )
+    return sides
+
+
+def training_weights(prepared: Prepared, rows_R: NDArray[np.int64], *, balance: bool) -> NDArray[np.float32]:
+    """Weight of each row in the loss: the event weight, times a factor a class if `balance`.
+
+    The factors give every class the same sum of weights, and leave the sum over all classes as it was.
+    """
+    weights_R = prepared.weights_J[rows_R]
+    if balance:
+        labels_R = prepared.labels_J[rows_R]
+        sums_C = np.bincount(labels_R, weights_R, minlength=len(prepared.classes))
+        if (sums_C <= 0).any():
+            name = prepared.classes[int(sums_C.argmin())]
+            raise JettaggerError(
+                f"weights.training.balance: the event weights of class {name} add up to {sums_C.min():g}"
+            )
+        weights_R = weights_R * (sums_C.mean() / sums_C)[labels_R]
+    return weights_R.astype(np.float32)
+
+
+class Batches:
+    """The jets `rows_R` of a dataset, batch by batch.
+
+    With `shuffle=(seed, member)` each epoch has its own random order, keyed by (seed, member, epoch); without,
+    batches come in the dataset's order. All batches of an epoch are of the same size, but for one jet.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        rows_R: NDArray[np.int64],
+        batch_size: int,
+        *,
+        weights_R: NDArray[np.float32] | None = None,
+        shuffle: tuple[int, int] | None = None,
+        pool_bytes: int = POOL_BYTES,
+    ) -> None:
+        self._prepared = prepared
+        self._rows = np.sort(rows_R)
+        order = np.argsort(rows_R, kind="stable")
+        weights = prepared.weights_J[rows_R].astype(np.float32) if weights_R is None else weights_R
+        self._weights = weights[order]
+        self._shuffle = shuffle
+        self.jets = len(rows_R)
+        self._pool_edges = _even_edges(self.jets, max(int(pool_bytes / bytes_per_jet(prepared)), 1))
+        self._batch_edges = [_even_edges(jets, batch_size) for jets in np.diff(self._pool_edges)]
+        self.steps = sum(len(edges) - 1 for edges in self._batch_edges)
+        self._resident: _Pool | None = None
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from batch `start` on."""
+        order_R = self._order(epoch)
+        first = 0
+        for low, high, edges in zip(self._pool_edges[:-1], self._pool_edges[1:], self._batch_edges, strict=True):
+            steps = range(max(start - first, 0), len(edges) - 1)
+            first += len(edges) - 1
+            if not steps:
+                continue
+            positions_P = order_R[low:high]
+            pool = self._load(np.sort(positions_P))
+            for step in steps:
+                yield self._batch(pool, positions_P[edges[step] : edges[step + 1]])
+
+    def sample(self, jets: int, seed: int) -> Inputs:
+        """Inputs of at most `jets` jets, chosen at random by `seed`: what normalisation is measured on."""
+        chosen = self._rows
+        if len(chosen) > jets:
+            score = randomness.uniform_of(chosen, seed, "normalisation")
+            chosen = np.sort(chosen[np.argsort(score, kind="stable")[:jets]])
+        return to_tensors(self._prepared.read(chosen))
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Positions in `_rows`, in the order of the epoch.
+
+        What fits into one pool is a plain permutation. Otherwise short pieces of neighbours are drawn at random
+        into pools, and within a pool jets are shuffled.
+        """
+        positions_R = np.arange(self.jets)
+        if self._shuffle is None:
+            return positions_R
+        seed, member = self._shuffle
+        generator = randomness.numpy_generator(seed, "batches", member, epoch)
+        if len(self._pool_edges) > 2:
+            pieces = np.split(positions_R, range(PIECE, self.jets, PIECE))
+            positions_R = np.concatenate([pieces[piece] for piece in generator.permutation(len(pieces))])
+        pools = [generator.permutation(pool) for pool in np.split(positions_R, self._pool_edges[1:-1])]
+        return np.concatenate(pools)
+
+    def _load(self, positions_P: NDArray[np.int64]) -> "_Pool":
+        """The inputs at ascending positions, in memory; kept for all epochs if they are all there is."""
+        if self._resident is not None:
+            return self._resident
+        raw = self._prepared.read(self._rows[positions_P])
+        pool = _Pool(positions_P, raw, offsets_of(raw))
+        if len(self._pool_edges) == 2:
+            self._resident = pool
+        return pool
+
+    def _batch(self, pool: "_Pool", positions_B: NDArray[np.int64]) -> Batch:
+        rows_B = self._rows[positions_B]
+        return Batch(
+            inputs=take(pool.raw, pool.offsets, np.searchsorted(pool.positions_P, positions_B)),
+            labels_B=torch.from_numpy(self._prepared.labels_J[rows_B]),
+            weights_B=torch.from_numpy(self._weights[positions_B]),
+            index_B=torch.from_numpy(rows_B),
+        )
+
+
+class _Pool(NamedTuple):
+    """Jets in memory."""
+
+    positions_P: NDArray[np.int64]
+    raw: RawInputs
+    offsets: dict[str, NDArray[np.int64]]
+
+
+def bytes_per_jet(prepared: Prepared) -> float:
+    """Mean size of a jet's inputs in memory."""
+    total = 1
+    for raw in prepared.shards:
+        total += 0 if raw.jet_JF is None else raw.jet_JF.nbytes
+        for collection in raw.collections.values():
+            total += collection.values_NF.nbytes + collection.lengths_J.nbytes
+            total += 0 if collection.coordinates_NK is None else collection.coordinates_NK.nbytes
+    return total / max(len(prepared), 1)
+
+
+def _even_edges(jets: int, most: int) -> NDArray[np.int64]:
+    """Edges of the fewest pieces of at most `most` jets, even but for one jet: no batch is left tiny."""
+    pieces = max(-(-int(jets) // most), 1)
+    return np.arange(pieces + 1) * int(jets) // pieces

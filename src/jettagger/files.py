@@ -20,11 +20,13 @@ def written_aside(path: Path | str) -> Iterator[Path]:
     The suffix is kept, for writers that go by it. Raises JettaggerError when the folder cannot be written.
     """
     path = Path(path)
+    if _is_folder(path):
+        raise JettaggerError(f"cannot write {path}: it is a folder")
     aside = _reserve(path, directory=False)
     try:
         yield aside
         _flush(aside)
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -39,13 +41,10 @@ def directory_written_aside(path: Path | str) -> Iterator[Path]:
         for file in aside.rglob("*"):
             if file.is_file():
                 _flush(file)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            os.replace(path, old / path.name)
-            os.replace(aside, path)
-            shutil.rmtree(old)
+        if path.exists() or path.is_symlink():
+            _exchange(path, aside)
         else:
-            os.replace(aside, path)
+            aside.replace(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -66,24 +65,44 @@ def sha256(path: Path | str) -> str:
 def check_writable(path: Path | str) -> None:
     """Raises JettaggerError unless a file or folder `path` could be written, before work is spent on it."""
     path = Path(path)
-    if path.is_dir():
-        probe = _reserve(path / "probe", directory=False)
-    else:
-        probe = _reserve(path, directory=False)
-    probe.unlink()
+    _reserve(path / "probe" if _is_folder(path) else path, directory=False).unlink()
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, for one: writing will say so
+        return False
 
 
 def _reserve(path: Path, *, directory: bool) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if directory:
-            return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            folder.chmod(0o755)
+            return folder
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
         os.fchmod(handle, 0o644)
         os.close(handle)
         return Path(name)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise JettaggerError(f"cannot write {path}: what should be its folder is a file") from error
     except OSError as error:
         raise JettaggerError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _exchange(path: Path, aside: Path) -> None:
+    """Puts `aside` in the place of `path`; if that fails, the old `path` is put back."""
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    path.replace(old / path.name)
+    try:
+        aside.replace(path)
+    except OSError:
+        (old / path.name).replace(path)
+        raise
+    finally:
+        shutil.rmtree(old)
 
 
 def _flush(path: Path) -> None:

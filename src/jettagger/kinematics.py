@@ -1,6 +1,6 @@
 """Kinematics of four-vectors, in GeV and rad, on NumPy and awkward arrays alike.
 
-Coordinates: x, y transverse, z along the beam; phi in (-pi, pi]; eta = asinh(pz / pT).
+Coordinates: x, y transverse, z along the beam; phi in [-pi, pi]; eta = asinh(pz / pT).
 """
 
 from typing import Any
@@ -12,8 +12,9 @@ Array = Any
 
 
 def delta_phi(phi_1: Array, phi_2: Array) -> Array:
-    """phi_1 - phi_2 in rad, wrapped into [-pi, pi)."""
-    return (phi_1 - phi_2 + np.pi) % (2 * np.pi) - np.pi
+    """phi_1 - phi_2 in rad, wrapped into [-pi, pi]; a difference within it is left as exact as it came."""
+    difference = phi_1 - phi_2
+    return difference - 2 * np.pi * np.rint(difference / (2 * np.pi))
 
 
 def delta_r(eta_1: Array, phi_1: Array, eta_2: Array, phi_2: Array) -> Array:
@@ -33,7 +34,7 @@ def pseudorapidity(px: Array, py: Array, pz: Array) -> Array:
 
 
 def azimuth(px: Array, py: Array) -> Array:
-    """phi in (-pi, pi] rad."""
+    """phi in [-pi, pi] rad; 0 for a vector of length zero."""
     return np.arctan2(py, px)
 
 

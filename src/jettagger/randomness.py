@@ -5,6 +5,7 @@ same on every machine and in whatever order streams are asked for.
 """
 
 import hashlib
+import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +18,16 @@ Part = int | str
 
 
 def key(seed: int, *parts: Part) -> int:
-    """A 63-bit integer that names the stream (seed, *parts)."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in (seed, *parts))
+    """A 63-bit integer that names the stream (seed, *parts). NumPy's integers count as Python's do."""
+    text = "\x1f".join(_labelled(part) for part in (seed, *parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def _labelled(part: Part) -> str:
+    """The type is part of the name (3 is not "3"), and a separator in a text is doubled."""
+    if isinstance(part, str):
+        return f"str:{part}".replace("\x1f", "\x1f\x1f")
+    return f"int:{operator.index(part)}"
 
 
 def numpy_generator(seed: int, *parts: Part) -> np.random.Generator:

@@ -1,1 +1,54 @@
-"""Architectures: one file each, and the layers they share."""
+"""The architectures: one file each, which holds its `Config` and its `Model`; shared layers are in `parts/`.
+
+Every module of this package (not subpackage) is an architecture, named in the YAML as `model.architecture`.
+torch is imported when an architecture is first asked for.
+"""
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from jettagger.errors import unknown_name
+from jettagger.schema import Section
+
+if TYPE_CHECKING:
+    import torch
+
+    from jettagger.batch import InputSpec
+    from jettagger.models.parts.model import JetModel
+
+
+@cache
+def architectures() -> tuple[str, ...]:
+    """Names of all architectures, sorted; nothing is imported."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg))
+
+
+def config_class(name: str) -> type[Section]:
+    """The schema of the YAML's `model` section for an architecture."""
+    config: type[Section] = _module(name).Config
+    return config
+
+
+def build(config: Section, inputs: "InputSpec", outputs: int, generator: "torch.Generator") -> "JetModel":
+    """The model that `config` describes, its weights drawn from `generator` alone, on the CPU in float32.
+
+    Its normalisation still has to be measured: `Model.fit_inputs`, or loaded with the weights.
+    """
+    import torch
+
+    from jettagger.models.parts.initialisation import initialise
+
+    architecture: str = config.architecture  # type: ignore[attr-defined]
+    # torch's own layers draw weights when they are made: from a stream that is put back afterwards.
+    with torch.random.fork_rng(devices=[]):
+        model: JetModel = _module(architecture).Model(config, inputs, outputs)
+    initialise(model, generator, getattr(config, "initialisation", "auto"))
+    return model
+
+
+def _module(name: str) -> Any:
+    if name not in architectures():
+        raise unknown_name("architecture", name, architectures())
+    return import_module(f"{__name__}.{name}")

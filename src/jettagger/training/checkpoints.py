@@ -1,0 +1,159 @@
+"""Checkpoints `last.pt`, `previous.pt` and `best.pt`: each is whole or absent, and carries its checksum."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jettagger.errors import JettaggerError
+from jettagger.files import written_aside
+
+FORMAT = 1
+"""Raised by hand when what a checkpoint holds changes."""
+
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+
+FREE = {
+    "training.device",
+    "training.threads",
+    "training.checkpoint_seconds",
+    "training.tensorboard",
+    "ensemble.members",
+}
+"""Keys of the config that may change on resuming: they decide where and how long, not what is computed."""
+
+
+class BrokenCheckpoint(Exception):  # noqa: N818
+    """A file that is not, or no longer, a checkpoint."""
+
+
+def save_last(directory: Path, config: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Writes `last.pt`; the former one becomes `previous.pt`."""
+    last = directory / LAST
+    with written_aside(last) as aside:
+        _write(aside, {"config": _plain(config), "state": dict(state)})
+        if last.exists():
+            last.replace(directory / PREVIOUS)
+
+
+def save_best(directory: Path, epoch: int, weights: Mapping[str, Tensor]) -> Path:
+    """Writes `best.pt`, the weights of the best epoch, and returns its path."""
+    path = directory / BEST
+    with written_aside(path) as aside:
+        _write(aside, {"epoch": epoch, "weights": dict(weights)})
+    return path
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a `best.pt`. Raises JettaggerError when the file is damaged."""
+    try:
+        weights: dict[str, Tensor] = _read(path)["weights"]
+    except (BrokenCheckpoint, OSError) as error:
+        raise JettaggerError(f"{path}: {error}") from error
+    return weights
+
+
+def load_last(directory: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest checkpoint that is whole, or None where there is none; and what the user should know.
+
+    Raises JettaggerError when it belongs to another config, or when checkpoints exist and none is whole.
+    """
+    remarks: list[str] = []
+    for path in (directory / LAST, directory / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            content = _read(path)
+        except BrokenCheckpoint as error:
+            remarks.append(f"{path} cannot be used: {error}")
+            continue
+        _check_same_config(path, content["config"], _plain(config))
+        state: dict[str, Any] = content["state"]
+        if remarks or path.name == PREVIOUS:
+            remarks.append(f"going on from {path}, step {state['step']}")
+        return state, remarks
+    if remarks:
+        raise JettaggerError("; ".join(remarks) + f"; remove {directory} to train anew")
+    return None, remarks
+
+
+def clear_leftovers(directory: Path) -> None:
+    """Removes what a killed process was writing aside."""
+    for name in (LAST, BEST):
+        for aside in directory.glob(f".{Path(name).stem}.*.pt"):
+            aside.unlink()
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    torch.save({"format": FORMAT, "sha256": _digest(content), "content": content}, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        file = torch.load(path, map_location="cpu", weights_only=True)
+        found, digest, content = file["format"], file["sha256"], file["content"]
+    except Exception as error:  # a damaged zip or pickle fails in many ways
+        raise BrokenCheckpoint(f"damaged or not a checkpoint ({type(error).__name__})") from error
+    if found != FORMAT:
+        raise BrokenCheckpoint(f"written in format {found}, this version reads format {FORMAT}")
+    if digest != _digest(content):
+        raise BrokenCheckpoint("damaged, its checksum does not match")
+    return dict(content)
+
+
+def _digest(content: Any) -> str:
+    checksum = hashlib.sha256()
+    _add(checksum, content)
+    return checksum.hexdigest()
+
+
+def _add(checksum: "hashlib._Hash", value: Any) -> None:
+    if isinstance(value, Tensor):
+        checksum.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        checksum.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            checksum.update(f"{name!r}:".encode())
+            _add(checksum, item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _add(checksum, item)
+    else:
+        checksum.update(repr(value).encode())
+    checksum.update(b";")
+
+
+def _check_same_config(path: Path, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    before, now = _leaves(stored), _leaves(given)
+    changed = [key for key in sorted({*before, *now}) if key not in FREE and before.get(key) != now.get(key)]
+    if not changed:
+        return
+    shown = "; ".join(f"{key}: {before.get(key)!r} → {now.get(key)!r}" for key in changed[:10])
+    more = f"; and {len(changed) - 10} more" if len(changed) > 10 else ""
+    raise JettaggerError(
+        f"{path} belongs to another config ({shown}{more}): resume with the config that it was started with,"
+        " or train into another folder"
+    )
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{a: {b: 1}} as {"a.b": 1}."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            leaves |= _leaves(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def _plain(value: Any) -> Any:
+    """The same with dict, list and plain values only, as a file holds them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

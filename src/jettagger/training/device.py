@@ -1,0 +1,105 @@
+"""Where and in which precision a network is trained."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from jettagger.errors import JettaggerError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A device and the precision used on it."""
+
+    device: torch.device
+    bfloat16: bool
+    """Matrix products in bfloat16 by autocast; weights, normalisation and loss stay in float32."""
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which the network runs."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bfloat16 else nullcontext()
+
+    @property
+    def description(self) -> str:
+        """One line: device, its name, threads, precision."""
+        parts = [str(self.device), _name_of(self.device)]
+        if self.device.type == "cpu":
+            threads = torch.get_num_threads()
+            parts.append(f"{threads} thread{'s' if threads > 1 else ''}")
+        return ", ".join([*parts, "bfloat16 autocast" if self.bfloat16 else "float32"])
+
+
+def choose_hardware(device: str = "auto", precision: Precision = "auto") -> Hardware:
+    """The device and precision of a config. Raises JettaggerError for what this machine has not.
+
+    `auto` takes the first CUDA device, else the CPU. `auto` precision is bfloat16 exactly where the hardware
+    multiplies it natively: a rule, not a timing, so that the same machine always gives the same numbers.
+    """
+    chosen = _choose_device(device)
+    native = has_bfloat16(chosen)
+    if precision == "bfloat16" and not native:
+        needed = "AVX512-BF16 or AMX" if chosen.type == "cpu" else "compute capability 8.0"
+        raise JettaggerError(
+            f"training.precision: bfloat16 asked for, but {chosen} ({_name_of(chosen)}) has none"
+            f" (it needs {needed}); write float32 or auto"
+        )
+    return Hardware(chosen, native if precision == "auto" else precision == "bfloat16")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 natively; emulation does not count."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool({"avx512_bf16", "amx_bf16"} & _processor_flags())
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Runs its body with `number` CPU threads (None: as they are), then sets the old number again."""
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _choose_device(device: str) -> torch.device:
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise JettaggerError(
+            f"training.device: {device} asked for, but PyTorch sees no CUDA device; write auto or cpu"
+        )
+    chosen = torch.device("cuda:0" if device == "auto" else device)
+    if (chosen.index or 0) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise JettaggerError(f"training.device: {device} asked for, but the last CUDA device is cuda:{last}")
+    return torch.device("cuda", chosen.index or 0)
+
+
+def _name_of(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _cpuinfo().get("model name", "unknown processor")
+
+
+def _processor_flags() -> set[str]:
+    return set(_cpuinfo().get("flags", "").split())
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first processor's lines of /proc/cpuinfo; empty where there is none."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}

@@ -1,0 +1,45 @@
+"""What is seen of a training: a bar on a terminal, a line an epoch in a batch log, both written to stderr."""
+
+import sys
+
+from tqdm import tqdm
+
+from jettagger.training.state import EpochRecord
+
+
+class Progress:
+    """Shows the epochs of one member. `label` stands before each line."""
+
+    def __init__(self, label: str, epochs: int, *, quiet: bool = False) -> None:
+        self.label = label
+        self.epochs = epochs
+        self.quiet = quiet
+        self._bar: tqdm[None] | None = None
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        if not self.quiet:
+            print(f"{self.label}: {text}", file=sys.stderr, flush=True)
+
+    def start(self, epoch: int, steps: int, done: int) -> None:
+        """Epoch (from 0) begins, or goes on after `done` of its steps."""
+        if sys.stderr.isatty() and not self.quiet:
+            title = f"{self.label} epoch {epoch + 1}/{self.epochs}"
+            self._bar = tqdm(total=steps, initial=done, desc=title, unit="batch", leave=False)
+
+    def advance(self) -> None:
+        """A step was made."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def end(self, record: EpochRecord, *, best: bool) -> None:
+        """The epoch is complete."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        auc = "" if record.auc is None else f", AUC {record.auc:.5f}"
+        self.say(
+            f"epoch {record.epoch}/{self.epochs}: loss {record.train_loss:.4f}, validation"
+            f" {record.validation_loss:.4f}{auc}, accuracy {record.accuracy:.4f}, lr {record.lr:.2e},"
+            f" {record.seconds:.1f} s, {record.jets_per_second:.0f} jets/s{' (best)' if best else ''}"
+        )

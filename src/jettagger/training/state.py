@@ -1,0 +1,133 @@
+"""All that changes while a network is trained, in one object: what a checkpoint holds."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jettagger.training.optimisers import Plateau
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """A line of metrics.jsonl."""
+
+    epoch: int
+    """From 1."""
+    step: int
+    """Steps done at its end."""
+    train_loss: float
+    """Mean over the epoch, while the weights changed; Σ w·l / Σ w."""
+    validation_loss: float
+    accuracy: float
+    """Of the validation jets, weighted."""
+    auc: float | None
+    """Of the validation jets, weighted; one-vs-rest macro beyond two classes; None where it is undefined."""
+    lr: float
+    """Of the last step."""
+    gradient_norm: float
+    """Mean over the steps, before clipping."""
+    seconds: float
+    """For training and validation, summed over all runs that worked on the epoch."""
+    jets_per_second: float
+    """In training alone."""
+
+
+@dataclass
+class EpochSums:
+    """Sums over the steps of the epoch in progress."""
+
+    losses: float = 0.0
+    weights: float = 0.0
+    norms: float = 0.0
+    jets: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Best:
+    """The best epoch so far, and how long the training has waited for a better one."""
+
+    loss: float = math.inf
+    epoch: int = 0
+    """From 1; 0: none yet."""
+    weights: Weights = field(default_factory=dict)
+    """On the CPU."""
+    to_beat: float = math.inf
+    """The loss that early stopping compares with: it falls by `min_delta` at least."""
+    waited: int = 0
+
+
+@dataclass
+class TrainingState:
+    """Everything that a training needs to go on as if nothing had happened.
+
+    Random numbers need no place here: they are keyed by (seed, purpose, member, step).
+    """
+
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    """Steps done, over all epochs."""
+    average: Weights | None = None
+    """Running mean of the weights, where the config asks for one."""
+    plateau: Plateau = field(default_factory=Plateau)
+    best: Best = field(default_factory=Best)
+    sums: EpochSums = field(default_factory=EpochSums)
+    history: list[EpochRecord] = field(default_factory=list)
+    """One record for each epoch that is complete."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in progress, from 0."""
+        return len(self.history)
+
+    def content(self) -> dict[str, Any]:
+        """Plain values and tensors for a file; the tensors are the live ones."""
+        return {
+            "model": dict(self.model.state_dict()),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "average": self.average,
+            "plateau": asdict(self.plateau),
+            "best": {**vars(self.best)},
+            "sums": asdict(self.sums),
+            "history": [asdict(record) for record in self.history],
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Takes over what `content` gave, on whatever device the tensors now are."""
+        self.model.load_state_dict(content["model"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.step = content["step"]
+        if self.average is not None:
+            for name, mean in self.average.items():
+                mean.copy_(content["average"][name])
+        self.plateau = Plateau(**content["plateau"])
+        self.best = Best(**content["best"])
+        self.sums = EpochSums(**content["sums"])
+        self.history = [EpochRecord(**record) for record in content["history"]]
+
+
+def start_average(model: nn.Module) -> Weights:
+    """A running mean that starts at the model's weights and buffers."""
+    return {name: x.detach().clone() for name, x in model.state_dict().items()}
+
+
+@torch.no_grad()
+def update_average(average: Weights, model: nn.Module, step: int, decay: float) -> None:
+    """mean ← d·mean + (1 - d)·weights, for the statistics of BatchNorm too; counters are copied.
+
+    d = min(decay, (1 + step) / (10 + step)), so that the initial weights are soon forgotten; step from 0.
+    """
+    now = model.state_dict()
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    moving = [name for name, mean in average.items() if mean.is_floating_point()]
+    torch._foreach_lerp_([average[name] for name in moving], [now[name] for name in moving], share)
+    for name, mean in average.items():
+        if not mean.is_floating_point():
+            mean.copy_(now[name])

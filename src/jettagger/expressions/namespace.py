@@ -53,7 +53,7 @@ def shape_of(
 ) -> Literal["jet", "collection"]:
     """Whether `expression` has one value a jet or one a particle; only the types of `branches` matter."""
     used = required_branches([expression], definitions or {}, branches)
-    empty = {name: from_branch(name, branches[name][:0]) for name in used}
+    empty = {name: _without_jets(name, branches[name]) for name in used}
     value = Namespace(empty, definitions or {}, length=0).evaluate(expression)
     return "collection" if isinstance(value, Jagged) else "jet"
 
@@ -87,8 +87,7 @@ class Namespace:
             name = next(iter(self._branches), None)
             if name is None:
                 raise JettaggerError(f"{_prefix(self._where)}there are no branches to compute expressions of")
-            self._branch(name)
-        assert self._length is not None
+            self._length = _length(self._branches[name])
         return self._length
 
     def evaluate(self, expression: Expression, *, where: str = "") -> NDArray[Any] | Jagged:
@@ -119,7 +118,7 @@ class Namespace:
     def _branch(self, name: str) -> None:
         """Converts a branch. Equal offsets become one object: collections are compared by identity."""
         value = from_branch(name, self._branches[name])
-        length = len(value.offsets) - 1 if isinstance(value, Jagged) else len(value)
+        length = _length(value)
         if self._length is None:
             self._length = length
         if length != self._length:
@@ -224,6 +223,16 @@ class _Evaluation:
 
     def _fault(self, node: Node, message: str) -> JettaggerError:
         return fault(self._expression.text, node.span, message, self._place)
+
+
+def _length(branch: Any) -> int:
+    return len(branch.offsets) - 1 if isinstance(branch, Jagged) else len(branch)
+
+
+def _without_jets(name: str, branch: Any) -> NDArray[Any] | Jagged:
+    if isinstance(branch, Jagged):
+        return Jagged(branch.values[:0], np.zeros(1, dtype=np.int64))
+    return from_branch(name, branch[:0])
 
 
 def _prefix(where: str) -> str:

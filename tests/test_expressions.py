@@ -540,6 +540,8 @@ def test_a_definition_does_not_hide_a_branch() -> None:
         required_branches([], define, ["pt", "jet_pt"])
     with pytest.raises(JettaggerError, match=message):
         Namespace(JETS, define)
+    with pytest.raises(JettaggerError, match="definition 'pi' hides the constant 'pi'"):
+        required_branches([], {"pi": parse("3")})
 
 
 def test_unknown_names_are_named_with_the_nearest_and_the_place() -> None:

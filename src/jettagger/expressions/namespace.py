@@ -11,6 +11,7 @@ from jettagger.errors import JettaggerError, unknown_name
 from jettagger.expressions.functions import FUNCTIONS, OPERATORS, ArgumentFault, compare
 from jettagger.expressions.jagged import Jagged, from_branch, spread
 from jettagger.expressions.reductions import REDUCTIONS
+from jettagger.expressions.syntax import CONSTANTS
 from jettagger.expressions.tree import Apply, Compare, Expression, Name, Node, Number, Reduce, Span, fault
 
 Scalar = bool | int | float
@@ -30,8 +31,7 @@ def required_branches(
     branches are `available`, for names that are neither and for definitions that hide a branch.
     """
     _refuse_cycles(definitions, where)
-    if available is not None:
-        _refuse_hidden(definitions, available, where)
+    _refuse_hidden(definitions, available or (), where)
     branches: set[str] = set()
     seen: set[str] = set()
     waiting = [(expression, expression.where or where) for expression in expressions]
@@ -272,11 +272,10 @@ def _refuse_cycles(definitions: Mapping[str, Expression], where: str) -> None:
 
 def _refuse_hidden(definitions: Mapping[str, Expression], branches: Collection[str], where: str) -> None:
     for name in definitions:
-        if name in branches:
-            place = _place(name, definitions, where)
-            raise JettaggerError(
-                f"{place}: definition '{name}' hides the branch '{name}': give it another name"
-            )
+        if name in branches or name in CONSTANTS:
+            kind = "constant" if name in CONSTANTS else "branch"
+            message = f"definition '{name}' hides the {kind} '{name}': give it another name"
+            raise JettaggerError(f"{_place(name, definitions, where)}: {message}")
 
 
 def _unknown(

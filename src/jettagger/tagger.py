@@ -34,7 +34,8 @@ from jettagger.files import directory_written_aside, sha256, write_json
 from jettagger.models.parts.model import JetModel
 from jettagger.randomness import torch_generator
 from jettagger.uncertainty.decomposition import Accumulator, Decomposition
-from jettagger.uncertainty.mc_dropout import mc_dropout
+from jettagger.uncertainty.ensemble import member_probabilities
+from jettagger.uncertainty.mc_dropout import pass_probabilities
 
 FORMAT = 1
 CHECK_JETS = 16
@@ -131,7 +132,7 @@ class Tagger:
             if mc_dropout:
                 self._add_passes(accumulator, inputs, mc_dropout, seed)
             else:
-                members.append(np.stack([self._probabilities(model, inputs) for model in self.members]))
+                members.append(member_probabilities(self.members, inputs).astype(np.float32))
                 for probabilities_BC in members[-1]:
                     accumulator.add(probabilities_BC)
             decompositions.append(accumulator.result())
@@ -143,14 +144,8 @@ class Tagger:
 
     def _add_passes(self, accumulator: Accumulator, inputs: Inputs, passes: int, seed: int) -> None:
         for number, model in enumerate(self.members):
-            for probabilities_BC in mc_dropout(model, inputs, passes, seed=seed + number):
+            for probabilities_BC in pass_probabilities(model, inputs, passes, seed + number):
                 accumulator.add(probabilities_BC)
-
-    def _probabilities(self, model: JetModel, inputs: Inputs) -> NDArray[np.float32]:
-        model.eval()
-        with torch.inference_mode():
-            probabilities: NDArray[np.float32] = model(inputs).float().softmax(1).cpu().numpy()
-        return probabilities
 
     def _nothing(self, mc_dropout: int) -> Scores:
         empty_JC, empty_J = np.empty((0, len(self.classes))), np.empty(0)

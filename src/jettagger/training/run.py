@@ -158,8 +158,6 @@ def _train_member(
     stream = member if "batches" in vary else 0
     train, validation = _batches(recipe, sides, stream)
     model = _new_model(recipe, sides, member if "initialisation" in vary else 0)
-    if recipe.ensemble.members > 1:
-        say(f"member {member} (the last is {recipe.ensemble.members - 1})")
     for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
         say(f"  {warning}")
     result = train_member(
@@ -172,7 +170,7 @@ def _train_member(
             directory=folder,
             hardware=hardware,
             config=identity,
-            progress=Progress(say),
+            progress=Progress(f"member {member}", section.epochs),
             member=member,
             stream=stream,
         ),

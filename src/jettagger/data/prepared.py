@@ -46,7 +46,7 @@ class Task:
     branches: tuple[str, ...]
     sample: str
     sample_weight: str | float
-    file_key: int
+    identity: str
     shard: str
 
 
@@ -56,6 +56,7 @@ class ShardRecord(NamedTuple):
     name: str
     sha256: str
     path: str
+    identity: str
     sample: str
     jets: int
     counts: dict[str, int]
@@ -168,7 +169,7 @@ def plan(
                         branches=tuple(sorted(branches)),
                         sample=sample,
                         sample_weight=section.weight,
-                        file_key=randomness.key(0, source.identity) >> 1,
+                        identity=source.identity,
                         shard=f"shard-{len(tasks):05d}.h5",
                     )
                 )
@@ -188,13 +189,15 @@ def fill(
             sample=task.sample,
             sample_weight=task.sample_weight,
             where=task.path,
-            file_key=task.file_key,
+            file_key=randomness.key(0, task.identity) >> 1,
         )
         with written_aside(path) as aside:
             _write_shard(aside, table)
     with h5py.File(path, "r") as file:
         counts = json.loads(file.attrs["counts"])
-    return ShardRecord(task.shard, sha256(path), task.path, task.sample, counts["selected"], counts)
+    return ShardRecord(
+        task.shard, sha256(path), task.path, task.identity, task.sample, counts["selected"], counts
+    )
 
 
 def open_prepared(

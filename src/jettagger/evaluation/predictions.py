@@ -3,13 +3,18 @@
 Shapes: N jets, C classes, M members.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jettagger.uncertainty.decomposition import Decomposition
+
+
+Epoch = Mapping[str, float | None]
+"""One epoch of a training: `epoch` (from 1), `train_loss`, `validation_loss`, `learning_rate`, and what else was
+recorded, such as `validation_auc`."""
 
 
 @dataclass(frozen=True)
@@ -30,3 +35,14 @@ class Predictions:
     members_MNC: NDArray[np.float32] | None = None
     """Each member's probabilities; None for MC dropout and baselines."""
     spectators: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+    """Variables that the tagger did not see, such as `jet_pt` in GeV."""
+    group: str | None = None
+    """Runs that differ in their seed only share a group: mean and spread over seeds are given for it."""
+    seed: int | None = None
+    """Seed of the training."""
+    history: Sequence[Sequence[Epoch]] = ()
+    """For each member the epochs of its training."""
+    n_parameters: int | None = None
+    """Trainable parameters of one member."""
+    training_seconds: float | None = None
+    """Wall time of the training, all members."""

@@ -9,8 +9,13 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from jettagger.batch import Batch, Inputs, InputSpec, Packed
+from jettagger.errors import JettaggerError
+from jettagger.models.parts.model import JetModel
+from jettagger.training.device import Hardware
+from jettagger.training.schema import TrainingSection
 
 EXTREME = 1000.0
 """Distance from the batch's median, in half-widths of its central 68 %, beyond which a value is named."""
@@ -22,6 +27,9 @@ SHOWN = 3
 
 Losses = Callable[[Inputs], Tensor]
 """Inputs to the loss of each jet, (B,)."""
+
+Healthy = Callable[[Inputs], bool]
+"""Whether loss and gradient are finite."""
 
 
 @dataclass(frozen=True)
@@ -36,36 +44,82 @@ class Suspect:
     """NaN, ±inf, or the value farthest from the median."""
     count: int
     """Values that are not finite or extreme."""
-    jets_B: Tensor
-    """bool: the jets that hold them."""
+    holders: Tensor
+    """(B,) bool: the jets that hold them."""
     severity: float
     """Infinite for values that are not finite, else the distance from the median in widths."""
     usual: float
     """The batch's median."""
 
 
-def diagnose(batch: Batch, losses: Losses | None, spec: InputSpec) -> list[str]:
-    """Sentences on the jets and features at fault. `losses` is None when the network itself is lost."""
-    suspects = sorted(find_suspects(batch.inputs, spec), key=lambda s: -s.severity)
-    lines = []
-    bad_B = None
-    if losses is not None:
-        bad_B = ~torch.isfinite(losses(batch.inputs))
-        lines.append(_jets(batch, bad_B))
-        guilty = _guilty(batch, losses, suspects) if bad_B.any() else []
-        if guilty:
-            names = " and ".join(s.name for s in guilty)
-            lines.append(f"the loss is finite once {names} is replaced by the batch's median")
-            suspects = guilty
-    lines += [_describe(s, batch) for s in suspects[:SHOWN]]
-    if len(suspects) > SHOWN:
-        lines.append(f"{len(suspects) - SHOWN} more features have such values")
-    if not suspects:
-        lines.append("no feature has values that are not finite or extreme")
+def not_finite(
+    model: JetModel, batch: Batch, hardware: Hardware, section: TrainingSection, where: str, facts: list[str]
+) -> JettaggerError:
+    """The error for a batch whose loss or gradient is NaN or infinite. `model` is as it was at that step."""
+    head = f"the loss or its gradient is not finite in {where}: {', '.join(facts)}"
+    lost = [name for name, x in model.named_parameters() if not torch.isfinite(x).all()]
+    if lost:
+        lines = [f"{len(lost)} weights of the network are no longer finite, the first is {lost[0]}"]
+        lines += describe(rank_suspects(batch.inputs, model.inputs), batch)
+    else:
+        lines = diagnose(batch, *_probes(model, batch, hardware), model.inputs)
+    smaller = f"optimiser.lr ({section.optimiser.lr:.3g} is highest now)"
+    clip = (
+        "gradient_clip: 1.0"
+        if section.gradient_clip is None
+        else f"gradient_clip below {section.gradient_clip}"
+    )
+    precision = ", precision: float32" if hardware.bfloat16 else ""
+    advice = (
+        "try for such features a clip or another expression (a log, a tanh); under training: a smaller"
+        f" {smaller}, {clip}{precision}. What was saved is from before this step"
+    )
+    return JettaggerError("\n  ".join([head, *lines, advice]))
+
+
+def _probes(model: JetModel, batch: Batch, hardware: Hardware) -> tuple[Losses, Healthy]:
+    def weighted_losses(inputs: Inputs) -> Tensor:
+        with hardware.autocast():
+            logits_BC = model(inputs)
+        losses_B = functional.cross_entropy(logits_BC.float(), batch.labels_B, reduction="none")
+        return batch.weights_B * losses_B
+
+    def healthy(inputs: Inputs) -> bool:
+        loss = weighted_losses(inputs).sum()
+        gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+        known = [loss, *(x for x in gradients if x is not None)]
+        return all(bool(torch.isfinite(x).all()) for x in known)
+
+    return lambda inputs: weighted_losses(inputs).detach(), healthy
+
+
+def diagnose(batch: Batch, losses: Losses, healthy: Healthy, spec: InputSpec) -> list[str]:
+    """Phrases on the jets and features at fault, for a network whose own weights are finite."""
+    suspects = rank_suspects(batch.inputs, spec)
+    lines = [_jets(batch, ~torch.isfinite(losses(batch.inputs)))]
+    guilty = _guilty(batch.inputs, healthy, suspects)
+    if guilty:
+        names = " and ".join(suspect.name for suspect in guilty)
+        lines.append(f"loss and gradient are finite once {names} is replaced by the batch's median")
+    lines += describe(guilty or suspects, batch)
     bad_weights = batch.index_B[~torch.isfinite(batch.weights_B)]
     if len(bad_weights):
-        lines.append(f"the weights of jets {_first(bad_weights)} are not finite: check weights.event")
-    return [line for line in lines if line]
+        lines.append(f"the weights of jets {_first(bad_weights)} are not finite: check `weights`")
+    return lines
+
+
+def describe(suspects: list[Suspect], batch: Batch) -> list[str]:
+    """A phrase for each of the worst features."""
+    if not suspects:
+        return ["no feature has values that are not finite or extreme"]
+    lines = [_describe(suspect, batch) for suspect in suspects[:SHOWN]]
+    more = len(suspects) - SHOWN
+    return lines if more <= 0 else [*lines, f"{more} more features have such values"]
+
+
+def rank_suspects(inputs: Inputs, spec: InputSpec) -> list[Suspect]:
+    """The features with values that are not finite or extreme, the worst first."""
+    return sorted(find_suspects(inputs, spec), key=lambda suspect: -suspect.severity)
 
 
 def find_suspects(inputs: Inputs, spec: InputSpec) -> Iterator[Suspect]:
@@ -108,16 +162,15 @@ def _spread(known_N: Tensor) -> tuple[float, float]:
     return median, (high - low) / 2 or max(abs(median), 1.0)
 
 
-def _guilty(batch: Batch, losses: Losses, suspects: list[Suspect]) -> list[Suspect]:
-    """The one suspect without which the loss is finite, else the first few that are to blame together."""
+def _guilty(inputs: Inputs, healthy: Healthy, suspects: list[Suspect]) -> list[Suspect]:
+    """The one suspect without which all is finite, else the first few that are to blame together."""
     considered = suspects[:20]
     for suspect in considered:
-        if torch.isfinite(losses(_without(batch.inputs, suspect))).all():
+        if healthy(_without(inputs, suspect)):
             return [suspect]
-    inputs = batch.inputs
     for count, suspect in enumerate(considered, start=1):
         inputs = _without(inputs, suspect)
-        if torch.isfinite(losses(inputs)).all():
+        if healthy(inputs):
             return considered[:count]
     return []
 
@@ -140,10 +193,13 @@ def _without(inputs: Inputs, suspect: Suspect) -> Inputs:
 
 
 def _describe(suspect: Suspect, batch: Batch) -> str:
-    jets = _first(batch.index_B[suspect.jets_B])
-    ordinary = f", the median is {suspect.usual:.4g}"
+    values = f"{suspect.count} value{'s' if suspect.count > 1 else ''}"
     kind = "not finite or extreme" if math.isinf(suspect.severity) else "extreme"
-    return f"{suspect.name}: {suspect.count} values {kind}, worst {suspect.worst:.4g}{ordinary}, jets {jets}"
+    jets = _first(batch.index_B[suspect.holders])
+    return (
+        f"{suspect.name}: {values} {kind}, the worst {suspect.worst:.4g} where the median is"
+        f" {suspect.usual:.4g} (jets {jets})"
+    )
 
 
 def _jets(batch: Batch, bad_B: Tensor) -> str:

@@ -1,6 +1,7 @@
 """What is seen of a training: a bar on a terminal, a line an epoch in a batch log, both written to stderr."""
 
 import sys
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -14,7 +15,7 @@ class Progress:
         self.label = label
         self.epochs = epochs
         self.quiet = quiet
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[NoReturn] | None = None
 
     def say(self, text: str) -> None:
         """A line of its own."""

@@ -61,6 +61,18 @@ class Best:
     """The loss that early stopping compares with: it falls by `min_delta` at least."""
     waited: int = 0
 
+    def observe(self, record: EpochRecord, weights: Weights, min_delta: float) -> bool:
+        """Takes a new epoch; whether it is the best."""
+        if record.validation_loss < self.to_beat - min_delta:
+            self.to_beat, self.waited = record.validation_loss, 0
+        else:
+            self.waited += 1
+        if record.validation_loss >= self.loss:
+            return False
+        self.loss, self.epoch = record.validation_loss, record.epoch
+        self.weights = {name: x.detach().to("cpu", copy=True) for name, x in weights.items()}
+        return True
+
 
 @dataclass
 class TrainingState:

@@ -1,14 +1,14 @@
 """YAML that remembers on which line each key stands, and says in words what is wrong with it.
 
-Only what a config needs: maps with plain keys, lists, text, numbers, true and false, null. `1e-3` and `1e3` are
-numbers; `yes`, `no`, `on`, `off` and dates are text; a key that stands twice is an error. No tag runs code.
+Only what a config needs: maps with plain keys, lists, text, numbers, true and false, null. `1e-3` and `1e3`
+are numbers; `yes`, `no`, `on`, `off` and dates are text; a key that stands twice is an error; tags are too.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -23,7 +23,8 @@ _PATTERNS: dict[str, tuple[str, str]] = {
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
     "int": (r"[-+]?[0-9][0-9_]*|0x[0-9a-fA-F]+", "-+0123456789"),
     "float": (
-        r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         "-+.0123456789",
     ),
     "merge": (r"<<", "<"),
@@ -42,7 +43,7 @@ class Document:
 
 
 def read(path: Path | str) -> Document:
-    """The YAML file at `path`, whose top level is a map. Raises JettaggerError for whatever is wrong with it."""
+    """The YAML file at `path`, whose top level is a map. Raises JettaggerError for what is wrong with it."""
     path = Path(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -72,8 +73,12 @@ def parse(text: str, *, name: str) -> Document:
 
 
 def parse_value(text: str, *, name: str) -> Any:
-    """One YAML value: a scalar, [a, list] or {a: map}."""
-    return _load(text, name, {})
+    """One YAML value: a scalar, [a, list] or {a: map}. `name` stands before the message if it is none."""
+    try:
+        return _load(text, "", {})
+    except JettaggerError as error:
+        message = re.sub(r"^(:\d+)*: ", "", str(error).partition("\n")[0])
+        raise JettaggerError(f"{name}: {message}") from None
 
 
 def write(content: dict[str, Any]) -> str:
@@ -101,13 +106,13 @@ def _load(text: str, name: str, lines: dict[Location, int]) -> Any:
 class _Loader(yaml.SafeLoader):
     """Recognises the scalars named above and no others."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}
 
 
 class _Dumper(yaml.SafeDumper):
     """Quotes text that `_Loader` or another YAML reader would take for something else."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
+    yaml_implicit_resolvers: dict[str, list[Any]] = {
         first: list(pairs) for first, pairs in yaml.SafeDumper.yaml_implicit_resolvers.items()
     }
 
@@ -223,6 +228,7 @@ def _missing(path: Path) -> JettaggerError:
     return JettaggerError(f"{path}: no such file (YAML files in {folder}: {shown})")
 
 
+_NO_COLON = "'key: value' is expected, with a colon and a space"
 _SYNTAX: Sequence[tuple[str, str, bool]] = (
     (r"character '\\t'", "a tab: YAML is indented with spaces only", False),
     (
@@ -230,10 +236,11 @@ _SYNTAX: Sequence[tuple[str, str, bool]] = (
         "text that begins with '{0}' needs quotes",
         False,
     ),
-    (r"could not find expected ':'", "a colon is missing: 'key: value' is expected", True),
+    (r"could not find expected ':'", _NO_COLON, True),
     (
         r"mapping values are not allowed",
-        "': ' is not expected here: the line is indented too far, or the line above lacks its end, or text that holds ': ' needs quotes",
+        "': ' is not expected here: is the line indented too far, or the line above not complete? Text that "
+        "holds ': ' needs quotes",
         False,
     ),
     (
@@ -247,7 +254,11 @@ _SYNTAX: Sequence[tuple[str, str, bool]] = (
     (r"expected alphabetic or numeric", "text that begins with '&' or '*' needs quotes", False),
     (r"duplicate anchor", "the anchor (&) stands twice; text that begins with '&' needs quotes", False),
     (r"unknown escape character", "in double quotes a backslash begins an escape: use single quotes", False),
-    (r"but found another document", "a second document ('---') begins here; one file holds one config", False),
+    (
+        r"but found another document",
+        "a second document ('---') begins here; one file holds one config",
+        False,
+    ),
     (r"^expected the node content", "a value is expected here", False),
 )
 """A pattern of the parser's message, what to say instead, and whether the place is where the thing began."""
@@ -263,6 +274,16 @@ def _syntax_error(error: yaml.MarkedYAMLError, name: str, text: str) -> Jettagge
             break
     if mark is None:
         return JettaggerError(f"{name}: {words}")
-    rows = text.splitlines() or [""]
-    row = rows[min(mark.line, len(rows) - 1)].replace("\t", "→")
-    return JettaggerError(f"{name}:{mark.line + 1}:{mark.column + 1}: {words}\n    {row.strip()[:100]}")
+    rows = [*text.splitlines(), ""]
+    line, column = min(mark.line, len(rows) - 1), mark.column
+    if "mapping values" in problem and _lacks_colon(rows[line - 1]):
+        words, line = _NO_COLON, line - 1
+        column = len(rows[line]) - len(rows[line].lstrip())
+    row = rows[line].replace("\t", "→").strip()[:100]
+    return JettaggerError(f"{name}:{line + 1}:{column + 1}: {words}" + (f"\n    {row}" if row else ""))
+
+
+def _lacks_colon(row: str) -> bool:
+    """Whether a line is read as one text with the next, although it may be meant to be a key and a value."""
+    content = row.strip()
+    return bool(content) and content[0] not in "#-'\"" and ": " not in content and content[-1] != ":"

@@ -1,14 +1,17 @@
 """The whole YAML: each room's section under its key, and the checks that concern several rooms."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, SerializeAsAny, model_validator
 
-from jettagger import errors
+from jettagger import baselines
+from jettagger.baselines import BaselinesSection
 from jettagger.configuration.shapes import ChosenBy
 from jettagger.data import schema as data
 from jettagger.data.schema import DataConfig
-from jettagger.schema import Problem, Section, Words
+from jettagger.errors import JettaggerError, unknown_name
+from jettagger.schema import Problem, Section, Words, refuse
 from jettagger.training import schema as training
 from jettagger.training.schema import EnsembleSection, TrainingSection
 
@@ -42,7 +45,7 @@ def _of_architecture(given: Any) -> Any:
     if name is None:
         raise ValueError(f"'architecture' is missing (allowed: {', '.join(architectures())})")
     if name not in architectures():
-        raise ValueError(str(errors.unknown_name("architecture", str(name), architectures())))
+        raise ValueError(str(unknown_name("architecture", str(name), architectures())))
     return model_section(name).model_validate(given)
 
 
@@ -65,8 +68,27 @@ class Config(DataConfig):
     """How each network is trained."""
     ensemble: EnsembleSection = EnsembleSection()
     """How many networks are trained, and what differs between them."""
+    baselines: BaselinesSection = BaselinesSection()
+    """Simple taggers that are fitted and reported beside the network."""
+
+    @model_validator(mode="after")
+    def _rooms_fit_together(self) -> "Config":
+        found = baselines.check(self.baselines, self)
+        looked_at = (("classes",), ("inputs",))
+        refuse([Problem(tuple(key.split(".")), message, looked_at) for key, message in found])
+        return self
 
 
 def problems_of_model(config: Config) -> list[Problem]:
-    """Why the architecture cannot work on these inputs."""
+    """Why the architecture cannot be built for these inputs and classes; imports torch."""
+    import torch
+
+    from jettagger import models
+    from jettagger.data.columns import Columns
+
+    try:
+        models.build(config.model, Columns(config).spec, len(config.classes), torch.Generator())
+    except JettaggerError as error:
+        key, message = re.fullmatch(r"(?:(model[\w.]*): )?(.*)", str(error), re.DOTALL).groups("model")  # type: ignore[union-attr]
+        return [Problem(tuple(key.split(".")), message)]
     return []

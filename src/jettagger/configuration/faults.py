@@ -37,8 +37,8 @@ class _Found(NamedTuple):
 
 
 _WRONG_TYPE = {
-    *("string_type", "int_type", "int_from_float", "float_type", "bool_type", "list_type", "dict_type"),
-    *("model_type", "model_attributes_type", "literal_error", "none_required", "tuple_type", "is_instance_of"),
+    *("string_type", "int_type", "int_from_float", "float_type", "bool_type", "none_required"),
+    *("list_type", "dict_type", "model_type", "model_attributes_type", "literal_error"),
 }
 _OUT_OF_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
 
@@ -61,13 +61,14 @@ def explain(error: ValidationError, section: type[Section], content: dict[str, A
 def _place(error: ErrorDetails, content: Any) -> Location:
     """The keys of a pydantic location that exist in the YAML; the rest names members of unions."""
     place: list[str | int] = []
+    is_key = True
     for key in error["loc"]:
-        if (isinstance(content, dict) and key in content) or (
-            isinstance(content, list) and isinstance(key, int) and key < len(content)
-        ):
+        entries = dict(enumerate(content)) if isinstance(content, list) else content
+        is_key = isinstance(entries, dict) and key in entries
+        if is_key:
             place.append(key)
-            content = content[key]
-    if error["type"] in ("missing", "problem") and [*error["loc"]][-1:] != place[-1:]:
+            content = entries[key]
+    if error["type"] in ("missing", "problem") and not is_key:
         place += error["loc"][-1:]
     return tuple(place)
 
@@ -81,8 +82,7 @@ def _fault(found: _Found, section: type[Section], content: dict[str, Any]) -> Fa
     if found.type == "extra_forbidden":
         return Fault(place, _unknown(place, section, content), "unknown")
     if found.type == "missing":
-        expected = f": {_either(allowed)} is expected" if allowed else ""
-        return Fault(place, f"missing{expected}", "missing")
+        return Fault(place, f"missing{_purpose(allowed)}", "missing")
     if found.type == "value_error":
         return Fault(place, str(context["error"]), "check" if isinstance(value, dict) else "value")
     if found.type in _OUT_OF_RANGE:
@@ -107,7 +107,16 @@ def _wrong_type(place: Location, value: Any, section: type[Section], content: di
         return Fault(place, f"'{value}' is not known ({suggestion}allowed: {_either(allowed)})")
     if value is None:
         return Fault(place, f"nothing is given; {_either(allowed)} is expected")
-    return Fault(place, f"{show(value)} is {_kind(value)}; {_either(allowed)} is expected{_hint(value, allowed)}")
+    expected = f"{_either(allowed)} is expected{_hint(value, allowed)}"
+    return Fault(place, f"{show(value)} is {_kind(value)}; {expected}")
+
+
+def _purpose(allowed: list[Shape]) -> str:
+    """': ' and the docstring of a field, up to its first full stop."""
+    for note in (note for shape in allowed for note in shape.notes if isinstance(note, shapes.Description)):
+        sentence = " ".join(note.split()).partition(". ")[0].rstrip(".")
+        return f": {sentence[:1].lower()}{sentence[1:]}"
+    return ""
 
 
 def _hint(value: Any, allowed: list[Shape]) -> str:

@@ -39,9 +39,7 @@ def differences(
     return list(_differences(plain(first), plain(second), names, ()))
 
 
-def _differences(
-    first: Any, second: Any, names: tuple[str, str], path: tuple[str, ...]
-) -> Iterator[str]:
+def _differences(first: Any, second: Any, names: tuple[str, str], path: tuple[str, ...]) -> Iterator[str]:
     if isinstance(first, dict) and isinstance(second, dict):
         for key in [*first, *(key for key in second if key not in first)]:
             pair = first.get(key, _ABSENT), second.get(key, _ABSENT)

@@ -41,7 +41,7 @@ def _checked(source: Source) -> Config:
     """The config, or one error with all faults.
 
     What is wrong is cut out and the rest is checked again, because values that do not go together are only
-    looked for among values that are valid. Of those later rounds only faults count that the cuts did not cause.
+    looked for among values that are valid. Later rounds add only what the cuts did not cause.
     """
     content = copy.deepcopy(source.content)
     faults = list(_postponed(content))
@@ -62,7 +62,7 @@ def _checked(source: Source) -> Config:
         for cut in cuts:
             _cut(content, cut)
     if config is not None and not faults:
-        faults += [Fault(*problem) for problem in problems_of_model(config)]
+        faults += [Fault(problem.location, problem.message) for problem in problems_of_model(config)]
     if config is None or faults:
         raise JettaggerError(_report(source, faults))
     return config
@@ -74,9 +74,7 @@ def _is_no_consequence(fault: Fault, cuts: list[Location]) -> bool:
         return True
     if fault.kind != "check" or any(cut[: len(fault.location)] == fault.location for cut in cuts):
         return False
-    return not any(
-        cut == place[: len(cut)] or cut[:-1] == place for place in fault.relies_on for cut in cuts
-    )
+    return not any(cut == place[: len(cut)] or cut[:-1] == place for place in fault.relies_on for cut in cuts)
 
 
 def _postponed(content: dict[str, Any]) -> Iterator[Fault]:

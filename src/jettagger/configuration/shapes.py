@@ -26,6 +26,10 @@ class ChosenBy:
     choose: Callable[[str], type[Section]]
 
 
+class Description(str):
+    """Among the notes of a field's type: the field's docstring."""
+
+
 def alternatives(shape: Shape) -> Iterator[Shape]:
     """The members of a union, and those of unions within; a type that is none is its only alternative."""
     origin, arguments = get_origin(shape.type), get_args(shape.type)
@@ -45,7 +49,7 @@ def fields(section: type[Section]) -> dict[str, FieldInfo]:
 
 def of_field(info: FieldInfo) -> Shape:
     """What a field may hold."""
-    return Shape(info.annotation, tuple(_flat(info.metadata)))
+    return Shape(info.annotation, (Description(info.description or ""), *_flat(info.metadata)))
 
 
 def at(section: type[Section], location: tuple[str | int, ...], content: Any) -> list[Shape]:
@@ -63,10 +67,10 @@ def at(section: type[Section], location: tuple[str | int, ...], content: Any) ->
 def sections(shapes: list[Shape], content: Any) -> list[type[Section]]:
     """The sections among `shapes` that `content` can mean: those whose name it gives, else all."""
     found = []
-    for shape in (s for shape in shapes for s in alternatives(shape) if _is_section(s)):
-        by = next((note for note in shape.notes if isinstance(note, ChosenBy)), None)
+    for member in (s for shape in shapes for s in alternatives(shape) if _is_section(s)):
+        by = next((note for note in member.notes if isinstance(note, ChosenBy)), None)
         if by is None:
-            found.append(shape.type)
+            found.append(member.type)
         elif isinstance(content, dict) and content.get(by.key) in by.names():
             found.append(by.choose(content[by.key]))
     return [section for section in found if _fits(section, content)] or found
@@ -106,7 +110,7 @@ def _one(shape: Shape, short: bool) -> str:
 
 def _section(section: type[Section]) -> str:
     keys = list(fields(section))
-    return "{" + ", ".join(keys[:6]) + (", …" if len(keys) > 6 else "") + "}"
+    return "a map {" + ", ".join(keys[:6]) + (", …" if len(keys) > 6 else "") + "}"
 
 
 def _bounds(shape: Shape) -> str:

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from jettagger.errors import JettaggerError, unknown_name
+from jettagger.errors import JettaggerError, nearest
 from jettagger.expressions import parse
 from jettagger.schema import Problem, Section, Words, refuse
 
@@ -243,15 +243,17 @@ def _class_problems(config: DataConfig) -> list[Problem]:
     samples = {name: c.sample for name, c in config.classes.items() if isinstance(c, SampleClass)}
     for name, sample in samples.items():
         if sample not in config.data.train:
-            error = unknown_name("sample", sample, config.data.train)
-            message = f"{error} in data.train"
+            close = nearest(sample, config.data.train)
+            suggestion = f": did you mean '{close}'?" if close else ""
+            allowed = ", ".join(config.data.train)
+            message = f"sample '{sample}' is not in data.train{suggestion} (allowed: {allowed})"
             problems.append(Problem(("classes", name, "sample"), message, (("data", "train"),)))
     for sample, count in Counter(samples.values()).items():
         if count > 1:
             names = ", ".join(name for name, used in samples.items() if used == sample)
             message = f"sample '{sample}' stands for several classes ({names}); a jet is in exactly one"
             problems.append(Problem(("classes",), message))
-    if len(samples) == len(config.classes):
+    if not problems and len(samples) == len(config.classes):
         problems += _samples_without_class(config, set(samples.values()))
     return problems
 
@@ -261,7 +263,9 @@ def _samples_without_class(config: DataConfig, known: set[str]) -> list[Problem]
     parts = {"train": config.data.train, "test": config.data.test, "validation": config.data.validation}
     return [
         Problem(
-            ("data", part, sample), f"no class takes this sample (classes take {', '.join(known)})", (("classes",),)
+            ("data", part, sample),
+            f"no class takes this sample (classes take {', '.join(known)})",
+            (("classes",),),
         )
         for part, samples in parts.items()
         if isinstance(samples, dict)
@@ -299,6 +303,8 @@ def _spectator_problems(config: DataConfig) -> list[Problem]:
         if name in config.spectators[:position]:
             problems.append(Problem(("spectators", position), f"'{name}' stands twice"))
         if name in taken:
-            message = f"'{name}' is {taken[name]}, and both are columns of the predictions: define another name"
+            message = (
+                f"'{name}' is {taken[name]}, and both are columns of the predictions: define another name"
+            )
             problems.append(Problem(("spectators", position), message))
     return problems

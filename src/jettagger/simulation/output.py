@@ -70,24 +70,19 @@ def open_writer(path: Path, container: str) -> Iterator[JetWriter]:
     import uproot
 
     with written_aside(path) as aside:
-        with _Veiled(aside, "w+b") as stream:
-            with uproot.recreate(stream, compression=uproot.LZ4(4)) as file:
-                yield JetWriter(file, container)
-            stream.unveil()
+        with _Veiled(aside, "w+b") as stream, uproot.recreate(stream, compression=uproot.LZ4(4)) as file:
+            yield JetWriter(file, container)
+        with aside.open("r+b") as stream:
+            stream.write(_MAGIC)
 
 
 class _Veiled(io.FileIO):
-    """A file whose ROOT signature reads as zeros until `unveil`."""
+    """A file whose ROOT signature is written as zeros."""
 
     def write(self, data: Any) -> int:
         if self.tell() == 0 and bytes(data[:4]) == _MAGIC:
             data = bytes(4) + bytes(data[4:])
         return super().write(data)
-
-    def unveil(self) -> None:
-        """Writes the signature."""
-        self.seek(0)
-        super().write(_MAGIC)
 
 
 def _type(values: Any) -> Any:

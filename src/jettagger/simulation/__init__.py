@@ -7,8 +7,8 @@
 Pythia, FastJet and uproot are imported when `simulate` runs, not before.
 """
 
-from jettagger.simulation.options import SimulationOptions
+from jettagger.simulation.options import SimulationOptions, scales_from
 from jettagger.simulation.processes import PROCESSES
 from jettagger.simulation.run import SimulationSummary, simulate
 
-__all__ = ["PROCESSES", "SimulationOptions", "SimulationSummary", "simulate"]
+__all__ = ["PROCESSES", "SimulationOptions", "SimulationSummary", "scales_from", "simulate"]

@@ -1,7 +1,7 @@
 """What can be asked of a simulation, checked before anything is generated."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jettagger import randomness
@@ -92,6 +92,18 @@ class SimulationOptions:
         """
         parts = (self.process, *map(repr, (self.pt, self.radius, self.eta_max, self.beam_energy, self.mpi)))
         return randomness.key(self.seed, "simulation", *parts, *self.pythia)
+
+
+def scales_from(texts: Sequence[str]) -> dict[str, float]:
+    """`NAME=FACTOR` from the command line as what `SimulationOptions.scale` takes."""
+    scales = {}
+    for text in texts:
+        name, _, factor = text.partition("=")
+        try:
+            scales[name.strip()] = float(factor)
+        except ValueError:
+            raise JettaggerError(f"scale: '{text}' is not of the form NAME=FACTOR, such as d0=1.2") from None
+    return scales
 
 
 def setting_key(line: str) -> str:

@@ -53,6 +53,14 @@ class SimulationSummary:
     seconds: float
     """Wall time."""
 
+    def __str__(self) -> str:
+        lost = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items() if count)
+        return (
+            f"{self.output}: {self.jets} jets from {self.events} events in {self.seconds:.0f} s "
+            f"({self.jets / self.seconds:.0f} jets/s); rejected: {lost or 'none'}; "
+            f"cross-section {self.cross_section:.4g} ± {self.cross_section_error:.2g} pb"
+        )
+
 
 def simulate(options: SimulationOptions, output: Path, progress: bool | None = None) -> SimulationSummary:
     """Writes exactly `options.jets` jets to `output`, whole or not at all.

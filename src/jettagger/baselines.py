@@ -6,17 +6,19 @@ Shapes: J jets, F features, C classes, T trees.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from jettagger.data.prepared import Prepared
 from jettagger.data.schema import DataConfig, ExpressionText, Name
 from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
 from jettagger.schema import Section
+
+if TYPE_CHECKING:  # torch stays out of whoever only reads the config
+    from jettagger.data.prepared import Prepared
 
 FORMAT = 1
 
@@ -152,7 +154,7 @@ def load_trees(path: Path) -> BoostedTrees:
 
 def fit_trees(
     section: BoostedTreesSection,
-    prepared: Prepared,
+    prepared: "Prepared",
     rows_R: NDArray[np.int64],
     weights_R: NDArray[np.float32],
     *,
@@ -185,13 +187,13 @@ def fit_trees(
     return trees
 
 
-def jet_features(prepared: Prepared, rows_R: NDArray[np.int64]) -> NDArray[np.float32]:
+def jet_features(prepared: "Prepared", rows_R: NDArray[np.int64]) -> NDArray[np.float32]:
     """The jet-level features of some jets, (R, F), in the order of the dataset."""
     columns = [raw.jet_JF for raw in prepared.shards if raw.jet_JF is not None]
     return np.asarray(np.concatenate(columns)[rows_R])
 
 
-def _as_arrays(model: Any, prepared: Prepared) -> BoostedTrees:
+def _as_arrays(model: Any, prepared: "Prepared") -> BoostedTrees:
     trees = [tree.nodes for iteration in model._predictors for tree in iteration]
     sizes = [len(nodes) for nodes in trees]
     nodes = np.concatenate(trees)

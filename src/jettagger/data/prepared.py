@@ -46,7 +46,7 @@ class Task:
     branches: tuple[str, ...]
     sample: str
     sample_weight: str | float
-    file_key: int
+    identity: str
     shard: str
 
 
@@ -56,6 +56,7 @@ class ShardRecord(NamedTuple):
     name: str
     sha256: str
     path: str
+    identity: str
     sample: str
     jets: int
     counts: dict[str, int]
@@ -94,14 +95,15 @@ class Prepared:
                 total[name] = total.get(name, 0) + count
         return total
 
-    def read(self, rows_J: NDArray[np.int64]) -> RawInputs:
-        """The inputs of jets `rows_J`, which ascend, copied into memory."""
+    def read(self, rows_J: NDArray[np.int64], inputs: InputSpec) -> RawInputs:
+        """What a model that looks at `inputs` needs of jets `rows_J`, which ascend, copied into memory."""
+        shards = [_only(raw, inputs) for raw in self.shards]
         pieces = []
         for shard, (low, high) in enumerate(zip(self.first_S[:-1], self.first_S[1:], strict=True)):
             begin, end = np.searchsorted(rows_J, [low, high])
             if end > begin:
-                pieces.append(_taken(self.shards[shard], self.offsets[shard], rows_J[begin:end] - low))
-        return _concatenated(pieces, self.shards[0]) if pieces else _none_of(self.shards[0])
+                pieces.append(_taken(shards[shard], self.offsets[shard], rows_J[begin:end] - low))
+        return _concatenated(pieces, shards[0]) if pieces else _none_of(shards[0])
 
 
 def prepare(
@@ -168,7 +170,7 @@ def plan(
                         branches=tuple(sorted(branches)),
                         sample=sample,
                         sample_weight=section.weight,
-                        file_key=randomness.key(0, source.identity) >> 1,
+                        identity=source.identity,
                         shard=f"shard-{len(tasks):05d}.h5",
                     )
                 )
@@ -188,13 +190,15 @@ def fill(
             sample=task.sample,
             sample_weight=task.sample_weight,
             where=task.path,
-            file_key=task.file_key,
+            file_key=randomness.key(0, task.identity) >> 1,
         )
         with written_aside(path) as aside:
             _write_shard(aside, table)
     with h5py.File(path, "r") as file:
         counts = json.loads(file.attrs["counts"])
-    return ShardRecord(task.shard, sha256(path), task.path, task.sample, counts["selected"], counts)
+    return ShardRecord(
+        task.shard, sha256(path), task.path, task.identity, task.sample, counts["selected"], counts
+    )
 
 
 def open_prepared(
@@ -345,6 +349,12 @@ def _mapped(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
 
 def _offsets(lengths_J: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths_J, dtype=np.int64)])
+
+
+def _only(raw: RawInputs, inputs: InputSpec) -> RawInputs:
+    """The columns that a model looks at."""
+    collections = {wanted.name: raw.collections[wanted.name] for wanted in inputs.collections}
+    return RawInputs(raw.jet_JF if inputs.jet else None, collections)
 
 
 def _taken(

@@ -4,21 +4,35 @@
 found before a file is opened; names are checked against the files' branches later.
 """
 
-from typing import Annotated, Any, Literal
+from collections import Counter
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-from jettagger.errors import JettaggerError
+from jettagger.errors import JettaggerError, nearest
 from jettagger.expressions import parse
-from jettagger.schema import Section
+from jettagger.schema import Problem, Section, Words, refuse
 
 NOT_YET: dict[str, str] = {
     "targets": "regression targets",
     "data.on_error": "skipping unreadable files",
+    "data.validation.folds": "cross-validation",
     "data.units": "unit conversion: write GeV into the expressions, for example pt / 1000",
+    "inputs.*.index": "collections that are nested in events and picked by index branches",
     "weights.training.flatten": "flattening of spectra",
 }
-"""Keys that are settled but not implemented: path, and what they will do."""
+"""Keys that are settled but not implemented: path (* is any name), and what they will do."""
+
+RESERVED = ("jet_index", "mutual_information", "passes_selection", "std")
+"""What stands beside the classes' scores in a prediction, so that no class can have its name."""
 
 
 def _parsed(text: str | int | float) -> str | int | float:
@@ -29,21 +43,24 @@ def _parsed(text: str | int | float) -> str | int | float:
     return text
 
 
-ExpressionText = Annotated[str | int | float, AfterValidator(_parsed)]
+ExpressionText = Annotated[
+    str | int | float, AfterValidator(_parsed), Words("an expression such as log(pt), or a number")
+]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
+Bounds = Annotated[list[float], Field(min_length=2, max_length=2), Words("[lower, upper]")]
+Files = Annotated[str | list[str], Words("a path or glob, or a list of them")]
 
 
 class SampleSection(Section):
     """Files that belong together, and what is known of them."""
 
-    files: str | list[str]
+    files: Files
     """Paths or globs, relative to the folder that jettagger is started in."""
     weight: ExpressionText = 1.0
     """Multiplies `weights.event` for these files: a number or an expression."""
 
 
-Samples = dict[Name, str | list[str] | SampleSection]
+Samples = Annotated[dict[Name, Files | SampleSection], Words("a map of sample names to files")]
 
 
 class DataSection(Section):
@@ -124,6 +141,16 @@ class JetSection(Section):
     features: Features
     """Name -> expression, or {value, normalise, clip, missing, sentinels}."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_collection(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "from" in given:
+            raise ValueError(
+                "'jet' is for variables of the whole jet, without 'from'; a collection takes another name, "
+                "such as 'particles'"
+            )
+        return given
+
 
 class CollectionSection(Section):
     """Particles (or vertices, …) of a jet."""
@@ -142,14 +169,28 @@ class CollectionSection(Section):
     """For architectures that draw or connect particles."""
 
 
+class _Named(NamedTuple):
+    """An input with its name, which decides what it may hold."""
+
+    name: str
+    given: Any
+
+
+def _with_names(inputs: Any) -> Any:
+    if not isinstance(inputs, dict):
+        return inputs
+    return {name: _Named(name, given) for name, given in inputs.items()}
+
+
 def _kind_of_input(value: Any) -> str:
-    if isinstance(value, JetSection):
-        return "jet"
-    return "collection" if not isinstance(value, dict) or set(value) != {"features"} else "jet"
+    is_jet = value.name == "jet" if isinstance(value, _Named) else isinstance(value, JetSection)
+    return "jet" if is_jet else "collection"
 
 
+_WithoutName = BeforeValidator(lambda value: value.given if isinstance(value, _Named) else value)
 InputSection = Annotated[
-    Annotated[JetSection, Tag("jet")] | Annotated[CollectionSection, Tag("collection")],
+    Annotated[JetSection, _WithoutName, Tag("jet")]
+    | Annotated[CollectionSection, _WithoutName, Tag("collection")],
     Discriminator(_kind_of_input),
 ]
 
@@ -177,7 +218,7 @@ class DataConfig(Section):
     """Files and splits."""
     classes: Annotated[dict[Name, ExpressionText | SampleClass], Field(min_length=2)]
     """Name -> condition, in the order of the outputs; each selected jet is in exactly one."""
-    inputs: Annotated[dict[Name, InputSection], Field(min_length=1)]
+    inputs: Annotated[dict[Name, InputSection], BeforeValidator(_with_names), Field(min_length=1)]
     """`jet` for jet-level variables; any other name is a collection of particles."""
     define: dict[Name, ExpressionText] = {}
     """Names for expressions, used by others in any order."""
@@ -187,19 +228,83 @@ class DataConfig(Section):
     """What each jet counts, in physics and in training."""
 
     @model_validator(mode="after")
-    def _inputs_are_what_their_names_say(self) -> "DataConfig":
-        for name, section in self.inputs.items():
-            if (name == "jet") != isinstance(section, JetSection):
-                kind = "jet-level variables take the name 'jet'" if name != "jet" else "'jet' has no particles"
-                raise ValueError(f"inputs.{name}: {kind}; a collection has `from` and `features`")
+    def _fit_together(self) -> "DataConfig":
+        refuse([*_class_problems(self), *_definition_problems(self.define), *_spectator_problems(self)])
         return self
 
-    @model_validator(mode="after")
-    def _classes_name_samples(self) -> "DataConfig":
-        for name, condition in self.classes.items():
-            if isinstance(condition, SampleClass) and condition.sample not in self.data.train:
-                allowed = ", ".join(self.data.train)
-                raise ValueError(
-                    f"classes.{name}: sample '{condition.sample}' is not in data.train (allowed: {allowed})"
-                )
-        return self
+
+def _class_problems(config: DataConfig) -> list[Problem]:
+    """Reserved names; samples that do not exist, or belong to no class or to two."""
+    problems = [
+        Problem(("classes", name), f"the name is taken: {', '.join(RESERVED)} stand beside the scores")
+        for name in config.classes
+        if name in RESERVED
+    ]
+    samples = {name: c.sample for name, c in config.classes.items() if isinstance(c, SampleClass)}
+    for name, sample in samples.items():
+        if sample not in config.data.train:
+            close = nearest(sample, config.data.train)
+            suggestion = f": did you mean '{close}'?" if close else ""
+            allowed = ", ".join(config.data.train)
+            message = f"sample '{sample}' is not in data.train{suggestion} (allowed: {allowed})"
+            problems.append(Problem(("classes", name, "sample"), message, (("data", "train"),)))
+    for sample, count in Counter(samples.values()).items():
+        if count > 1:
+            names = ", ".join(name for name, used in samples.items() if used == sample)
+            message = f"sample '{sample}' stands for several classes ({names}); a jet is in exactly one"
+            problems.append(Problem(("classes",), message))
+    if not problems and len(samples) == len(config.classes):
+        problems += _samples_without_class(config, set(samples.values()))
+    return problems
+
+
+def _samples_without_class(config: DataConfig, known: set[str]) -> list[Problem]:
+    """Where every class is a sample, jets of other samples would be in none."""
+    parts = {"train": config.data.train, "test": config.data.test, "validation": config.data.validation}
+    return [
+        Problem(
+            ("data", part, sample),
+            f"no class takes this sample (classes take {', '.join(known)})",
+            (("classes",),),
+        )
+        for part, samples in parts.items()
+        if isinstance(samples, dict)
+        for sample in samples
+        if sample not in known
+    ]
+
+
+def _definition_problems(define: dict[str, str | int | float]) -> list[Problem]:
+    """Definitions that need themselves: each cycle once, shown as a → b → a."""
+    problems = []
+    uses = {name: sorted(parse(text).names & define.keys()) for name, text in define.items()}
+    done: set[str] = set()
+    for start in uses:
+        chain: list[str] = []
+        waiting = [(start, 0)]
+        while waiting:
+            name, depth = waiting.pop()
+            del chain[depth:]
+            if name in chain:
+                cycle = " → ".join([*chain[chain.index(name) :], name])
+                problems.append(Problem(("define", name), f"needs itself: {cycle}", (("define",),)))
+            elif name not in done:
+                done.add(name)
+                chain.append(name)
+                waiting += [(used, depth + 1) for used in uses[name]]
+    return problems
+
+
+def _spectator_problems(config: DataConfig) -> list[Problem]:
+    """Spectators that stand twice, or have the name of an output."""
+    taken = {**dict.fromkeys(RESERVED, "an output"), **dict.fromkeys(config.classes, "a class")}
+    problems = []
+    for position, name in enumerate(config.spectators):
+        if name in config.spectators[:position]:
+            problems.append(Problem(("spectators", position), f"'{name}' stands twice"))
+        if name in taken:
+            message = (
+                f"'{name}' is {taken[name]}, and both are columns of the predictions: define another name"
+            )
+            problems.append(Problem(("spectators", position), message))
+    return problems

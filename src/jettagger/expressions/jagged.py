@@ -83,7 +83,7 @@ def _from_awkward(name: str, array: Any) -> NDArray[Any] | Jagged:
     except (TypeError, ValueError) as error:
         raise JettaggerError(f"branch '{name}' is a {type(array).__name__}; {_ALLOWED}") from error
     layouts = [array.layout]
-    while hasattr(layouts[-1], "content"):
+    while layouts[-1].is_option or layouts[-1].is_list or layouts[-1].is_indexed:
         layouts.append(layouts[-1].content)
     if not (layouts[-1].is_numpy or layouts[-1].is_unknown):
         raise JettaggerError(f"branch '{name}' has the type {array.type}; {_ALLOWED}")

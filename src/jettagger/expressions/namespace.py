@@ -11,6 +11,7 @@ from jettagger.errors import JettaggerError, unknown_name
 from jettagger.expressions.functions import FUNCTIONS, OPERATORS, ArgumentFault, compare
 from jettagger.expressions.jagged import Jagged, from_branch, spread
 from jettagger.expressions.reductions import REDUCTIONS
+from jettagger.expressions.syntax import CONSTANTS
 from jettagger.expressions.tree import Apply, Compare, Expression, Name, Node, Number, Reduce, Span, fault
 
 Scalar = bool | int | float
@@ -30,8 +31,7 @@ def required_branches(
     branches are `available`, for names that are neither and for definitions that hide a branch.
     """
     _refuse_cycles(definitions, where)
-    if available is not None:
-        _refuse_hidden(definitions, available, where)
+    _refuse_hidden(definitions, available or (), where)
     branches: set[str] = set()
     seen: set[str] = set()
     waiting = [(expression, expression.where or where) for expression in expressions]
@@ -53,7 +53,7 @@ def shape_of(
 ) -> Literal["jet", "collection"]:
     """Whether `expression` has one value a jet or one a particle; only the types of `branches` matter."""
     used = required_branches([expression], definitions or {}, branches)
-    empty = {name: from_branch(name, branches[name][:0]) for name in used}
+    empty = {name: _without_jets(name, branches[name]) for name in used}
     value = Namespace(empty, definitions or {}, length=0).evaluate(expression)
     return "collection" if isinstance(value, Jagged) else "jet"
 
@@ -87,8 +87,7 @@ class Namespace:
             name = next(iter(self._branches), None)
             if name is None:
                 raise JettaggerError(f"{_prefix(self._where)}there are no branches to compute expressions of")
-            self._branch(name)
-        assert self._length is not None
+            self._length = _length(self._branches[name])
         return self._length
 
     def evaluate(self, expression: Expression, *, where: str = "") -> NDArray[Any] | Jagged:
@@ -119,7 +118,7 @@ class Namespace:
     def _branch(self, name: str) -> None:
         """Converts a branch. Equal offsets become one object: collections are compared by identity."""
         value = from_branch(name, self._branches[name])
-        length = len(value.offsets) - 1 if isinstance(value, Jagged) else len(value)
+        length = _length(value)
         if self._length is None:
             self._length = length
         if length != self._length:
@@ -226,6 +225,16 @@ class _Evaluation:
         return fault(self._expression.text, node.span, message, self._place)
 
 
+def _length(branch: Any) -> int:
+    return len(branch.offsets) - 1 if isinstance(branch, Jagged) else len(branch)
+
+
+def _without_jets(name: str, branch: Any) -> NDArray[Any] | Jagged:
+    if isinstance(branch, Jagged):
+        return Jagged(branch.values[:0], np.zeros(1, dtype=np.int64))
+    return from_branch(name, branch[:0])
+
+
 def _prefix(where: str) -> str:
     return f"{where}: " if where else ""
 
@@ -263,11 +272,10 @@ def _refuse_cycles(definitions: Mapping[str, Expression], where: str) -> None:
 
 def _refuse_hidden(definitions: Mapping[str, Expression], branches: Collection[str], where: str) -> None:
     for name in definitions:
-        if name in branches:
-            place = _place(name, definitions, where)
-            raise JettaggerError(
-                f"{place}: definition '{name}' hides the branch '{name}': give it another name"
-            )
+        if name in branches or name in CONSTANTS:
+            kind = "constant" if name in CONSTANTS else "branch"
+            message = f"definition '{name}' hides the {kind} '{name}': give it another name"
+            raise JettaggerError(f"{_place(name, definitions, where)}: {message}")
 
 
 def _unknown(

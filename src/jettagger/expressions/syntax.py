@@ -217,14 +217,15 @@ class _Walker:
         """A comparison, but for the trap `a > 1 & b < 2`, which Python reads as a > (1 & b) < 2."""
         operands = [tree.left, *tree.comparators]
         for operand in operands:
-            if isinstance(operand, ast.BinOp) and isinstance(operand.op, ast.BitAnd | ast.BitOr):
-                sign = _BINARY[type(operand.op)]
-                if not self.in_parentheses(operand):
-                    self.refuse(
-                        operand,
-                        f"'{sign}' binds more tightly than a comparison: add parentheses, as in "
-                        f"(a > 1) {sign} (b < 2), or write '{'and' if sign == '&' else 'or'}'",
-                    )
+            sign = _logical_sign(operand)
+            if sign and not self.in_parentheses(operand):
+                meant, word = {
+                    "&": ("(a > 1) & (b < 2)", "and"),
+                    "|": ("(a > 1) | (b < 2)", "or"),
+                    "~": ("~(a > 1)", "not"),
+                }[sign]
+                message = f"'{sign}' binds more tightly than a comparison: add parentheses, as in {meant}"
+                self.refuse(operand, f"{message}, or write '{word}'")
         signs = tuple(self.sign(tree, op, _COMPARE) for op in tree.ops)
         return Compare(signs, tuple(self.node(operand, depth - 1) for operand in operands), _span(tree))
 
@@ -306,6 +307,12 @@ class _Walker:
         else:
             self.refuse(tree, "'missing' must be a number")
         return -value if negative else value
+
+
+def _logical_sign(tree: ast.expr) -> str | None:
+    if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitAnd | ast.BitOr):
+        return _BINARY[type(tree.op)]
+    return "~" if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Invert) else None
 
 
 def _span(tree: ast.expr) -> Span:

@@ -87,12 +87,13 @@ def adaptive_ece(
 def classwise_ece(
     probabilities_NC: ArrayLike, labels_N: ArrayLike, weights_N: ArrayLike | None = None, bins: int = BINS
 ) -> Measurement:
-    """Mean over classes of `binary_ece` of each one's probability; the error takes classes as independent."""
+    """Mean over classes of `binary_ece` of each P(class); the error takes the classes as fully correlated."""
     p_NC = np.asarray(probabilities_NC, np.float64)
     labels_N = np.asarray(labels_N)
     each = [binary_ece(p_NC[:, k], labels_N == k, weights_N, bins) for k in range(p_NC.shape[1])]
-    error = np.sqrt(sum(one.error**2 for one in each)) / len(each)
-    return Measurement(float(np.mean([one.value for one in each])), float(error))
+    return Measurement(
+        float(np.mean([one.value for one in each])), float(np.mean([one.error for one in each]))
+    )
 
 
 def ece_floor(confidence_N: ArrayLike, weights_N: ArrayLike | None = None, bins: int = BINS) -> float:

@@ -1,0 +1,198 @@
+"""The command line: each command parses its arguments, calls one function of the package, and prints.
+
+Whatever the user did wrong ends in one message on standard error and exit status 2.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from jettagger.errors import JettaggerError
+
+app = typer.Typer(
+    name="jettagger",
+    help="Jet tagging in PyTorch: from ROOT ntuples to calibrated, uncertainty-aware taggers.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see docs/configuration.md.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the config; repeatable.")
+]
+
+
+def main() -> NoReturn:
+    """Entry point of the `jettagger` command."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except JettaggerError as error:
+        if debug:
+            raise
+        print(f"jettagger: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        print("jettagger: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    raise SystemExit(0)
+
+
+@app.callback(epilog="--debug, anywhere, shows the traceback of an error.")
+def _options() -> None:
+    pass
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    set_: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="RUN", help="Run directory [default: runs/<config name>].")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an earlier run stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    member: Annotated[
+        int | None, typer.Option("--member", metavar="K", help="Train one member of the ensemble only.")
+    ] = None,
+) -> None:
+    """Train a network or an ensemble, and write the tagger."""
+    from jettagger import configuration
+    from jettagger.training import run
+
+    loaded = configuration.load(config, set_ or ())
+    run.train(
+        configuration.recipe(loaded),
+        output or Path("runs") / config.stem,
+        resume=resume,
+        overwrite=overwrite,
+        member=member,
+        say=_say,
+    )
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_OR_BUNDLE...", help="Runs or bundles to compare.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="[SAMPLE=]FILES", help="Test files in place of data.test; repeatable."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Report [default: <first run>/report].")
+    ] = None,
+    mc_dropout: Annotated[
+        int | None, typer.Option("--mc-dropout", metavar="T", min=0, help="Passes of MC dropout [default: the config's].")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+) -> None:
+    """Score test jets, and write report.html, report.json, figures and predictions."""
+    from jettagger.report.run import evaluate_runs
+
+    page = evaluate_runs(
+        runs, output or runs[0] / "report", data=data or (), mc_dropout=mc_dropout, device=device, say=_say
+    )
+    _say(f"report: {page}")
+
+
+@app.command()
+def predict(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle, or run directory with one.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILES...", help="ROOT files or globs.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="scores.root, scores.h5 or scores.parquet.")
+    ],
+    mc_dropout: Annotated[int, typer.Option("--mc-dropout", metavar="T", min=0, help="Passes of MC dropout.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+) -> None:
+    """Write one row for each jet of some files, in order: scores, spreads, spectators."""
+    from jettagger.evaluation.scoring import score_files
+
+    jets = score_files(bundle, files, output, mc_dropout=mc_dropout, device=device)
+    _say(f"{jets} jets scored: {output}")
+
+
+@app.command()
+def prepare(config: ConfigFile, set_: Overrides = None) -> None:
+    """Fill the prepared dataset (train does it when needed)."""
+    from jettagger import configuration
+    from jettagger.training.sides import prepare_sides
+
+    recipe = configuration.recipe(configuration.load(config, set_ or ()))
+    sides = prepare_sides(recipe.data, recipe.baselines, _say)
+    _say(f"prepared: {sides.train.directory}")
+
+
+@app.command()
+def summary(
+    config: ConfigFile,
+    set_: Overrides = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show layers, parameters, receptive field and operations of a config's network."""
+    from jettagger import configuration
+
+    typer.echo(configuration.summary(configuration.load(config, set_ or ()), as_json=json))
+
+
+@app.command()
+def simulate(
+    process: Annotated[str, typer.Argument(metavar="PROCESS", help="QCD, Tbqq, Wqq, Zqq or Hbb.")],
+    jets: Annotated[int, typer.Option("--jets", metavar="N", help="Jets to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="ROOT file.")],
+    seed: Annotated[int, typer.Option("--seed", help="Samples of different seeds are independent.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", help="Processes; they change no jet.")] = 1,
+    pt: Annotated[tuple[float, float], typer.Option("--pt", help="Range of the jet pT, GeV.")] = (500.0, 1000.0),
+    radius: Annotated[float, typer.Option("--radius", help="Of the anti-kT jets.")] = 0.8,
+    eta_max: Annotated[float, typer.Option("--eta-max", help="Largest |eta| of a jet.")] = 2.0,
+    beam_energy: Annotated[float, typer.Option("--beam-energy", help="Centre-of-mass energy, GeV.")] = 13000.0,
+    mpi: Annotated[bool, typer.Option("--mpi/--no-mpi", help="Multiparton interactions.")] = True,
+    pythia: Annotated[
+        list[str] | None, typer.Option("--pythia", metavar="'KEY = VALUE'", help="Pythia setting; repeatable.")
+    ] = None,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option("--scale", metavar="NAME=FACTOR", help="Factor on a detector parameter; repeatable."),
+    ] = None,
+    rntuple: Annotated[bool, typer.Option("--rntuple", help="Write an RNTuple, not a TTree.")] = False,
+) -> None:
+    """Make jets with Pythia 8, FastJet and a parametrised detector."""
+    from jettagger.simulation import SimulationOptions, scales_from, simulate
+
+    options = SimulationOptions(
+        process=process,
+        jets=jets,
+        seed=seed,
+        workers=workers,
+        pt=pt,
+        radius=radius,
+        eta_max=eta_max,
+        beam_energy=beam_energy,
+        mpi=mpi,
+        pythia=tuple(pythia or ()),
+        scale=scales_from(scale or ()),
+        container="rntuple" if rntuple else "ttree",
+    )
+    _say(simulate(options, output))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the config, for editors."""
+    import json
+
+    from jettagger import configuration
+
+    typer.echo(json.dumps(configuration.json_schema(), indent=2))
+
+
+def _say(line: Any) -> None:
+    typer.echo(line)
+    sys.stdout.flush()

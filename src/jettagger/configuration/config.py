@@ -1,0 +1,94 @@
+"""The whole YAML: each room's section under its key, and the checks that concern several rooms."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, SerializeAsAny, model_validator
+
+from jettagger import baselines
+from jettagger.baselines import BaselinesSection
+from jettagger.configuration.shapes import ChosenBy
+from jettagger.data import schema as data
+from jettagger.data.schema import DataConfig
+from jettagger.errors import JettaggerError, unknown_name
+from jettagger.schema import Problem, Section, Words, refuse
+from jettagger.training import schema as training
+from jettagger.training.schema import EnsembleSection, TrainingSection
+
+NOT_YET: dict[str, str] = {**data.NOT_YET, **training.NOT_YET}
+"""Keys and values that are settled but not implemented: path (* is any name), and what they will do."""
+
+
+def architectures() -> list[str]:
+    """Names of the architectures; the first call imports torch."""
+    from jettagger import models
+
+    return list(models.architectures())
+
+
+def model_section(architecture: str) -> type[Section]:
+    """The section class of an architecture."""
+    from jettagger import models
+
+    section: type[Section] = models.config_class(architecture)
+    return section
+
+
+def _of_architecture(given: Any) -> Any:
+    """The `model` section of the class that its `architecture` names."""
+    if isinstance(given, Section):
+        return given
+    if not isinstance(given, dict):
+        example = f" (write {{architecture: {given}}})" if isinstance(given, str) else ""
+        raise ValueError(f"a map with the key 'architecture' is expected{example}")
+    name = given.get("architecture")
+    if name is None:
+        raise ValueError(f"'architecture' is missing (allowed: {', '.join(architectures())})")
+    if name not in architectures():
+        raise ValueError(str(unknown_name("architecture", str(name), architectures())))
+    return model_section(name).model_validate(given)
+
+
+ModelSection = Annotated[
+    SerializeAsAny[Section],
+    BeforeValidator(_of_architecture),
+    ChosenBy("architecture", architectures, model_section),
+    Words("{architecture, and its settings}"),
+]
+
+
+class Config(DataConfig):
+    """Everything that a YAML says."""
+
+    format: Literal[1]
+    """Version of this format."""
+    model: ModelSection
+    """The architecture and its settings."""
+    training: TrainingSection = TrainingSection()
+    """How each network is trained."""
+    ensemble: EnsembleSection = EnsembleSection()
+    """How many networks are trained, and what differs between them."""
+    baselines: BaselinesSection = BaselinesSection()
+    """Simple taggers that are fitted and reported beside the network."""
+
+    @model_validator(mode="after")
+    def _rooms_fit_together(self) -> "Config":
+        found = baselines.check(self.baselines, self)
+        looked_at = (("classes",), ("inputs",))
+        refuse([Problem(tuple(key.split(".")), message, looked_at) for key, message in found])
+        return self
+
+
+def problems_of_model(config: Config) -> list[Problem]:
+    """Why the architecture cannot be built for these inputs and classes; imports torch."""
+    import torch
+
+    from jettagger import models
+    from jettagger.data.columns import Columns
+
+    try:
+        models.build(config.model, Columns(config).spec, len(config.classes), torch.Generator())
+    except JettaggerError as error:
+        key, message = re.fullmatch(r"(?:(model[\w.]*): )?(.*)", str(error), re.DOTALL).groups("model")  # type: ignore[union-attr]
+        return [Problem(tuple(key.split(".")), message)]
+    return []

@@ -1,0 +1,213 @@
+"""`jettagger evaluate`, first half: runs and bundles score the test samples.
+
+Each run gives one `Predictions` for its network, and one more for each of: a single member of an ensemble, MC
+dropout, and the baselines of its config.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from jettagger import baselines, tagger
+from jettagger.baselines import BaselinesSection
+from jettagger.data.batches import Batches
+from jettagger.data.prepared import Prepared, prepare
+from jettagger.data.schema import Samples, SampleSection
+from jettagger.errors import JettaggerError
+from jettagger.evaluation.predictions import Predictions
+from jettagger.models.parts.dropout import dropout_layers
+from jettagger.tagger import BATCH, Scores, Tagger
+from jettagger.uncertainty.decomposition import Decomposition, decompose
+
+
+class Run(NamedTuple):
+    """A bundle, and the run directory around it if there is one."""
+
+    name: str
+    path: Path
+    tagger: Tagger
+    document: Mapping[str, Any]
+    """The resolved config."""
+
+
+def open_runs(paths: Sequence[Path], *, device: str = "cpu") -> list[Run]:
+    """Loads runs and bundles; names are made unique. Raises JettaggerError when classes differ."""
+    runs: list[Run] = []
+    for path in paths:
+        loaded = tagger.load(path, device=device)
+        folder = path if (path / "card.json").is_file() else path / "tagger"
+        document = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        name = loaded.card.get("name", path.name)
+        taken = {run.name for run in runs}
+        unique = next(n for n in (name, f"{path.parent.name}/{name}", str(path)) if n not in taken)
+        runs.append(Run(unique, path, loaded, document))
+        if loaded.classes != runs[0].tagger.classes:
+            raise JettaggerError(
+                f"{path} has the classes {', '.join(loaded.classes)}, {paths[0]} has "
+                f"{', '.join(runs[0].tagger.classes)}: they cannot be compared"
+            )
+    return runs
+
+
+def predict_all(
+    runs: Sequence[Run],
+    data: Sequence[str] = (),
+    *,
+    mc_dropout: int = 0,
+    say: Callable[[str], None] = print,
+) -> list[Predictions]:
+    """What all runs and their baselines say of the test samples (or of `data`)."""
+    found: list[Predictions] = []
+    groups = _groups(runs)
+    for run in runs:
+        prepared = _test_jets(run, data)
+        say(f"{run.name}: {len(prepared)} test jets")
+        for one in _predictions(run, prepared, groups[run.name], mc_dropout, say):
+            if not any(_same_baseline(one, other) for other in found):
+                found.append(one)
+    reference = found[0]
+    for other in found[1:]:
+        if not np.array_equal(other.labels_N, reference.labels_N):
+            raise JettaggerError(
+                f"{other.name} and {reference.name} were given different test jets ({len(other.labels_N)} and "
+                f"{len(reference.labels_N)}): compare runs whose data.selection and data.test agree, or use --data"
+            )
+    return found
+
+
+def samples_from(data: Sequence[str]) -> Samples:
+    """`FILES` or `SAMPLE=FILES` from the command line as samples."""
+    samples: dict[str, list[str]] = {}
+    for text in data:
+        name, equals, pattern = text.partition("=")
+        samples.setdefault(name if equals else "data", []).append(pattern if equals else text)
+    return {name: SampleSection(files=files) for name, files in samples.items()}
+
+
+def _test_jets(run: Run, data: Sequence[str]) -> Prepared:
+    config = run.tagger.config
+    samples = samples_from(data) if data else config.data.test
+    if not samples:
+        raise JettaggerError(f"{run.path}: no test jets: its config has no data.test, and --data is not given")
+    section = BaselinesSection.model_validate(run.document.get("baselines") or {})
+    prepared = prepare(
+        config, samples, role="--data" if data else "data.test", extras=baselines.expressions(section)
+    )
+    known = run.tagger.card["data"]["files"]
+    for record in prepared.records:
+        if record.identity in known:
+            raise JettaggerError(f"{record.path}: {run.name} was trained or validated on this file")
+    return prepared
+
+
+def _predictions(
+    run: Run, prepared: Prepared, group: str | None, mc_dropout: int, say: Callable[[str], None]
+) -> list[Predictions]:
+    batches = Batches(prepared, np.arange(len(prepared)), BATCH, inputs=run.tagger.members[0].inputs)
+    scores = run.tagger.run(batch.inputs for batch in batches.epoch(0))
+    members = len(run.tagger.members)
+    seed = run.document.get("training", {}).get("seed", 1)
+    common = Predictions(
+        name=run.name,
+        classes=run.tagger.classes,
+        labels_N=prepared.labels_J,
+        weights_N=prepared.weights_J,
+        spectators=prepared.spectators,
+        seed=seed,
+    )
+    trained = run.tagger.card.get("trainings", [])
+    network = replace(
+        common,
+        decomposition=scores.decomposition,
+        members_MNC=scores.members_MJC,
+        group=group,
+        history=_history(run),
+        n_parameters=sum(p.numel() for p in run.tagger.members[0].parameters()),
+        training_seconds=sum(t["seconds"] for t in trained) if trained else None,
+    )
+    found = [network]
+    if members > 1:
+        found = [_single(network, scores), replace(network, name=f"{run.name} (ensemble of {members})")]
+    if mc_dropout:
+        found += _mc_dropout(run, batches, replace(network, members_MNC=None, history=(), group=None), mc_dropout, say)
+    return found + _baselines(run, prepared, replace(common, group=None))
+
+
+def _single(network: Predictions, scores: Scores) -> Predictions:
+    """The ensemble's first member alone."""
+    assert scores.members_MJC is not None
+    first = scores.members_MJC[:1]
+    seconds = network.training_seconds
+    return replace(
+        network,
+        decomposition=decompose(first),
+        members_MNC=first,
+        history=network.history[:1],
+        training_seconds=None if seconds is None else seconds / len(scores.members_MJC),
+    )
+
+
+def _mc_dropout(
+    run: Run, batches: Batches, common: Predictions, passes: int, say: Callable[[str], None]
+) -> list[Predictions]:
+    first = run.tagger.members[0]
+    if not any(layer.p > 0 for _, layer in dropout_layers(first)):
+        say(f"{run.name}: no MC dropout, since its network has no dropout")
+        return []
+    single = replace(run.tagger, members=run.tagger.members[:1])
+    scores = single.run((batch.inputs for batch in batches.epoch(0)), mc_dropout=passes)
+    decomposition: Decomposition = scores.decomposition
+    return [replace(common, name=f"{run.name} (MC dropout, {passes} passes)", decomposition=decomposition)]
+
+
+def _baselines(run: Run, prepared: Prepared, common: Predictions) -> list[Predictions]:
+    section = BaselinesSection.model_validate(run.document.get("baselines") or {})
+    found = []
+    if section.cut is not None:
+        found.append(replace(common, name="cut", scores_N=baselines.cut_scores(prepared.extras), seed=None))
+    stored = run.path / "baselines" / "boosted_trees.npz"
+    if section.boosted_trees is not None and stored.is_file():
+        trees = baselines.load_trees(stored)
+        probabilities_JC = trees.probabilities(baselines.jet_features(prepared, np.arange(len(prepared))))
+        found.append(
+            replace(common, name="boosted trees", decomposition=decompose(probabilities_JC[np.newaxis]))
+        )
+    return found
+
+
+def _same_baseline(one: Predictions, other: Predictions) -> bool:
+    """Runs that share a config's baselines give them once."""
+    if one.name != other.name or one.members_MNC is not None:
+        return False
+    if one.scores_N is not None and other.scores_N is not None:
+        return np.array_equal(one.scores_N, other.scores_N)
+    if one.decomposition is None or other.decomposition is None:
+        return False
+    return np.array_equal(one.decomposition.probabilities_NC, other.decomposition.probabilities_NC)
+
+
+def _groups(runs: Sequence[Run]) -> dict[str, str | None]:
+    """Runs whose configs differ in the seed only share a group, named after the first of them."""
+    kinds: dict[str, list[str]] = {}
+    for run in runs:
+        document = {**run.document, "training": {**run.document.get("training", {}), "seed": None}}
+        kinds.setdefault(json.dumps(document, sort_keys=True, default=str), []).append(run.name)
+    groups: dict[str, str | None] = {}
+    for names in kinds.values():
+        groups.update({name: names[0] if len(names) > 1 else None for name in names})
+    return groups
+
+
+def _history(run: Run) -> tuple[tuple[dict[str, Any], ...], ...]:
+    """The epochs of each member's training, where the run directory is still around the bundle."""
+    files = [run.path / f"member_{k}" / "metrics.jsonl" for k in range(len(run.tagger.members))]
+    return tuple(
+        tuple(json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
+        for file in files
+        if file.is_file()
+    )

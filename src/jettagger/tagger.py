@@ -1,0 +1,292 @@
+"""The `Tagger`: preprocessing, networks and calibration in one folder that an analysis loads.
+
+    tagger = jettagger.load("runs/particle_cnn/tagger")
+    scores = tagger.predict(jets)                  # awkward records, a dict of arrays, NumPy, or a ROOT file
+    scores.Top, scores.std.Top, scores.mutual_information
+
+A bundle holds `config.yaml`, `weights.safetensors` (all members), `card.json` and `check_jets.npz`: a few raw
+jets with the scores they had when it was written, which loading replays. No part of it is code.
+
+Shapes: J jets, M members, C classes.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import awkward as ak
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from jettagger import models
+from jettagger.batch import Inputs
+from jettagger.data.columns import Columns, RawInputs
+from jettagger.data.prepared import offsets_of, take
+from jettagger.data.reader import Source, find_files
+from jettagger.data.schema import DataConfig
+from jettagger.errors import JettaggerError
+from jettagger.files import directory_written_aside, sha256, write_json
+from jettagger.models.parts.model import JetModel
+from jettagger.randomness import torch_generator
+from jettagger.uncertainty.decomposition import Accumulator, Decomposition
+from jettagger.uncertainty.ensemble import member_probabilities
+from jettagger.uncertainty.mc_dropout import pass_probabilities
+
+FORMAT = 1
+CHECK_JETS = 16
+TOLERANCE = 1.0e-4
+"""How far a replayed probability may be off: processors round float32 sums differently."""
+BATCH = 1024
+"""Jets that go through the networks together."""
+
+
+class Scores(NamedTuple):
+    """What a tagger says of J jets, one entry a jet."""
+
+    decomposition: Decomposition
+    members_MJC: NDArray[np.float32] | None
+    """Each member's probabilities; None for MC dropout."""
+
+
+@dataclass(frozen=True)
+class Tagger:
+    """Networks with all that is needed to score raw jets."""
+
+    config: DataConfig
+    members: tuple[JetModel, ...]
+    card: Mapping[str, Any]
+    """What is known of it: classes, inputs, training, versions, metrics."""
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the scores, in the order of the outputs."""
+        return tuple(self.config.classes)
+
+    def predict(self, jets: Any, *, mc_dropout: int = 0, seed: int = 0) -> ak.Array:
+        """Scores of jets, as an awkward record array with one entry for each input jet, in order.
+
+        `jets`: an awkward record array (nested events keep their nesting), a dict of arrays, a structured NumPy
+        array, or the path (glob, list) of ROOT files, with the branches that the config names. With
+        `mc_dropout=T` each member is run T times with dropout on.
+
+        Fields: a probability for each class; `std` with the standard deviation of each between members;
+        `mutual_information` (between trainings, epistemic), `expected_entropy` (label noise, aleatoric) and
+        `total_entropy` in nats; `passes_selection`. Raises JettaggerError for a branch that is missing.
+        """
+        if isinstance(jets, (str, Path)) or _is_list_of_paths(jets):
+            paths = [jets] if isinstance(jets, (str, Path)) else list(jets)
+            files = find_files([str(path) for path in paths], where="predict")
+            parts = [part for file in files for _, part in self.predict_file(file, mc_dropout=mc_dropout, seed=seed)]
+            return self._record(_joined(parts))
+        if isinstance(jets, ak.Array) and jets.ndim > 1 and jets.fields:
+            counts = ak.num(jets, axis=1)
+            scores = self.predict(ak.flatten(jets, axis=1), mc_dropout=mc_dropout, seed=seed)
+            return ak.unflatten(scores, counts)
+        branches = _branches(jets)
+        return self._record(self.score(branches, where="predict", mc_dropout=mc_dropout, seed=seed))
+
+    def predict_file(
+        self, path: Path, *, mc_dropout: int = 0, seed: int = 0
+    ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """Flat columns for each chunk of a ROOT file, after the number of its first entry: see `score`."""
+        source = Source(path, self.config.data.tree)
+        needed = Columns(self.config).input_branches(source.branches, where=str(path))
+        for chunk in source.chunks(needed):
+            columns = self.score(chunk.branches, where=str(path), mc_dropout=mc_dropout, seed=seed)
+            yield chunk.start, columns
+
+    def score(
+        self, branches: Mapping[str, Any], *, where: str, mc_dropout: int = 0, seed: int = 0
+    ) -> dict[str, NDArray[Any]]:
+        """Flat columns, one entry a jet: `<class>`, `std_<class>`, the entropies, `passes_selection`, spectators."""
+        columns = Columns(self.config)
+        needed = columns.input_branches(branches.keys(), where=where)
+        jets = len(next(iter(branches.values())))
+        namespace = columns.namespace({name: branches[name] for name in sorted(needed)}, where=where)
+        raw, _ = columns.inputs(namespace, jets)
+        found = self.run(_sliced(raw, jets), mc_dropout=mc_dropout, seed=seed).decomposition
+        result: dict[str, NDArray[Any]] = {}
+        for index, name in enumerate(self.classes):
+            result[name] = found.probabilities_NC[:, index]
+        for index, name in enumerate(self.classes):
+            result[f"std_{name}"] = found.std_NC[:, index]
+        result["mutual_information"] = found.mutual_information_N
+        result["expected_entropy"] = found.expected_entropy_N
+        result["total_entropy"] = found.total_entropy_N
+        result["passes_selection"] = columns.selected(namespace, jets)
+        return result | columns.spectators(namespace, jets)
+
+    def run(self, batches: Iterable[Inputs], *, mc_dropout: int = 0, seed: int = 0) -> Scores:
+        """Scores of batches of raw inputs, in their order."""
+        decompositions: list[Decomposition] = []
+        members: list[NDArray[np.float32]] = []
+        for inputs in batches:
+            inputs = inputs.to(self.device)
+            accumulator = Accumulator()
+            if mc_dropout:
+                self._add_passes(accumulator, inputs, mc_dropout, seed)
+            else:
+                members.append(member_probabilities(self.members, inputs).astype(np.float32))
+                for probabilities_BC in members[-1]:
+                    accumulator.add(probabilities_BC)
+            decompositions.append(accumulator.result())
+        if not decompositions:
+            return self._nothing(mc_dropout)
+        arrays = [np.concatenate(column) for column in zip(*(d[:-1] for d in decompositions), strict=True)]
+        joined = Decomposition(*arrays, samples=decompositions[0].samples)
+        return Scores(joined, np.concatenate(members, axis=1) if members else None)
+
+    def _add_passes(self, accumulator: Accumulator, inputs: Inputs, passes: int, seed: int) -> None:
+        for number, model in enumerate(self.members):
+            for probabilities_BC in pass_probabilities(model, inputs, passes, seed + number):
+                accumulator.add(probabilities_BC)
+
+    def _nothing(self, mc_dropout: int) -> Scores:
+        empty_JC, empty_J = np.empty((0, len(self.classes))), np.empty(0)
+        samples = len(self.members) * max(mc_dropout, 1)
+        return Scores(Decomposition(empty_JC, empty_JC, empty_J, empty_J, empty_J, samples), None)
+
+    def _record(self, columns: Mapping[str, NDArray[Any]]) -> ak.Array:
+        fields = {name: columns[name] for name in self.classes}
+        fields["std"] = ak.zip({name: columns[f"std_{name}"] for name in self.classes})
+        others = ("mutual_information", "expected_entropy", "total_entropy", "passes_selection")
+        return ak.zip(fields | {name: columns[name] for name in others}, depth_limit=1)
+
+
+def save(
+    directory: Path, *, tagger: Tagger, document: Mapping[str, Any], check_jets: Mapping[str, Any]
+) -> Tagger:
+    """Writes the bundle, whole or not at all, and returns it as loaded again.
+
+    `document` is the resolved config; `check_jets` are the raw branches of a few jets.
+    """
+    weights = {
+        f"member_{number}/{name}": tensor.detach().cpu().contiguous().clone()
+        for number, model in enumerate(tagger.members)
+        for name, tensor in model.state_dict().items()
+    }
+    expected = tagger.score(check_jets, where="check jets")
+    with directory_written_aside(directory) as aside:
+        save_file(weights, aside / "weights.safetensors")
+        (aside / "config.yaml").write_text(
+            yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
+        form, _, buffers = ak.to_buffers(ak.Array({name: ak.Array(x) for name, x in check_jets.items()}))
+        scores = np.stack([expected[name] for name in tagger.classes], axis=1)
+        np.savez(aside / "check_jets.npz", form=form.to_json(), length=len(scores), scores=scores, **buffers)
+        files = {name: sha256(aside / name) for name in ("weights.safetensors", "config.yaml", "check_jets.npz")}
+        card = {**tagger.card, "format": FORMAT, "members": len(tagger.members), "sha256": files}
+        write_json(aside / "card.json", card)
+    return load(directory)
+
+
+def load(path: str | Path, *, device: str = "cpu", replay: bool = True) -> Tagger:
+    """The tagger of a bundle, or of the run directory that holds one.
+
+    Raises JettaggerError when a file is missing or was changed, or when the check jets score differently here.
+    """
+    directory = _bundle_of(Path(path))
+    card = _read_card(directory)
+    for name, expected in card["sha256"].items():
+        if not (directory / name).is_file():
+            raise JettaggerError(f"{directory}: {name} is missing from the bundle")
+        if sha256(directory / name) != expected:
+            raise JettaggerError(
+                f"{directory / name} was changed after the bundle was written (its SHA-256 is not that of card.json)"
+            )
+    document = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
+    config = DataConfig.model_validate(
+        {name: document[name] for name in DataConfig.model_fields if name in document}
+    )
+    weights = load_file(directory / "weights.safetensors", device=device)
+    members = tuple(_member(document["model"], config, weights, k, device) for k in range(card["members"]))
+    tagger = Tagger(config, members, card, torch.device(device))
+    if replay:
+        _replay(directory, tagger)
+    return tagger
+
+
+def _bundle_of(path: Path) -> Path:
+    if (path / "card.json").is_file():
+        return path
+    if (path / "tagger" / "card.json").is_file():
+        return path / "tagger"
+    if not path.exists():
+        raise JettaggerError(f"no such bundle or run: {path}")
+    unfinished = " (its training has not ended)" if (path / "config.yaml").is_file() else ""
+    raise JettaggerError(f"{path} holds no tagger: there is no card.json in it{unfinished}")
+
+
+def _read_card(directory: Path) -> dict[str, Any]:
+    try:
+        card: dict[str, Any] = json.loads((directory / "card.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise JettaggerError(f"{directory / 'card.json'} is damaged: {error}") from error
+    if card.get("format") != FORMAT:
+        raise JettaggerError(
+            f"{directory}: a bundle of format {card.get('format')}, this version reads {FORMAT}"
+        )
+    return card
+
+
+def _member(
+    section: Mapping[str, Any], config: DataConfig, weights: Mapping[str, torch.Tensor], number: int, device: str
+) -> JetModel:
+    model_config = models.config_class(section["architecture"]).model_validate(section)
+    model = models.build(model_config, Columns(config).spec, len(config.classes), torch_generator(0, "unused"))
+    prefix = f"member_{number}/"
+    model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    return model.to(device).eval()
+
+
+def _replay(directory: Path, tagger: Tagger) -> None:
+    with np.load(directory / "check_jets.npz", allow_pickle=False) as stored:
+        arrays = dict(stored)
+    form, length, expected = str(arrays.pop("form")), int(arrays.pop("length")), arrays.pop("scores")
+    jets = ak.from_buffers(ak.forms.from_json(form), length, arrays)
+    columns = tagger.score({name: jets[name] for name in jets.fields}, where=str(directory))
+    found = np.stack([columns[name] for name in tagger.classes], axis=1)
+    gap = float(np.abs(found - expected).max()) if length else 0.0
+    if not gap <= TOLERANCE:
+        raise JettaggerError(
+            f"{directory}: the stored check jets score differently here, by up to {gap:.2g} "
+            f"(written with {tagger.card.get('versions')}); the tagger cannot be trusted on this machine"
+        )
+
+
+def _sliced(raw: RawInputs, jets: int) -> Iterator[Inputs]:
+    offsets = offsets_of(raw)
+    for start in range(0, jets, BATCH):
+        yield take(raw, offsets, np.arange(start, min(start + BATCH, jets)))
+
+
+def _is_list_of_paths(jets: Any) -> bool:
+    return isinstance(jets, (list, tuple)) and bool(jets) and all(isinstance(x, (str, Path)) for x in jets)
+
+
+def _branches(jets: Any) -> dict[str, Any]:
+    """The named arrays in what the user gave, all of one length."""
+    if isinstance(jets, ak.Array) and jets.fields:
+        return {name: jets[name] for name in jets.fields}
+    if isinstance(jets, np.ndarray) and jets.dtype.names:
+        return {name: jets[name] for name in jets.dtype.names}
+    if isinstance(jets, Mapping) and jets:
+        branches = {str(name): x if isinstance(x, np.ndarray) else ak.Array(x) for name, x in jets.items()}
+        lengths = {name: len(x) for name, x in branches.items()}
+        if len(set(lengths.values())) > 1:
+            raise JettaggerError(f"predict: the arrays have different numbers of jets: {lengths}")
+        return branches
+    raise JettaggerError(
+        f"predict: cannot take jets from {type(jets).__name__}: give an awkward record array, a dict of arrays, "
+        "a structured NumPy array, or the path of a ROOT file"
+    )
+
+
+def _joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

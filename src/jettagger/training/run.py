@@ -1,0 +1,334 @@
+"""`jettagger train`: from a config to a run directory with a tagger in it.
+
+    RUN/config.yaml       the resolved config
+    RUN/run.json          what the run was: the tagger's card, hardware, time; written last
+    RUN/member_K/         checkpoints, metrics.jsonl and result.json of member K
+    RUN/baselines/        what the config asks for under `baselines`
+    RUN/tagger/           the bundle
+"""
+
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+import jettagger
+from jettagger import metrics, models
+from jettagger.baselines import BaselinesSection, fit_trees
+from jettagger.batch import Feature, InputSpec
+from jettagger.data.batches import Batches, training_weights
+from jettagger.data.columns import Columns
+from jettagger.data.prepared import Prepared
+from jettagger.data.reader import Source
+from jettagger.data.schema import DataConfig
+from jettagger.errors import JettaggerError
+from jettagger.files import check_writable, write_json, written_aside
+from jettagger.models.parts.model import JetModel
+from jettagger.randomness import torch_generator
+from jettagger.schema import Section
+from jettagger.tagger import BATCH, CHECK_JETS, Tagger, save
+from jettagger.training import checkpoints
+from jettagger.training.device import Hardware, choose_hardware, threads
+from jettagger.training.loop import MemberResult, Training, train_member
+from jettagger.training.progress import Progress
+from jettagger.training.schema import EnsembleSection, TrainingSection
+from jettagger.training.sides import Sides, prepare_sides
+
+NORMALISATION_JETS = 20_000
+"""Training jets on which shifts and scales are measured: more than their precision needs."""
+WORKING_POINTS = (0.3, 0.5, 0.8)
+"""Efficiencies of a class for which the card gives thresholds."""
+
+
+class Recipe(NamedTuple):
+    """The parts of a config that a training needs."""
+
+    data: DataConfig
+    model: Section
+    training: TrainingSection
+    ensemble: EnsembleSection
+    baselines: BaselinesSection
+    document: Mapping[str, Any]
+    """The whole resolved config, as plain values."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What `train` did."""
+
+    directory: Path
+    tagger: Path | None
+    """None while members are missing."""
+    members: tuple[MemberResult, ...]
+    seconds: float
+
+
+def train(
+    recipe: Recipe,
+    output: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    member: int | None = None,
+    say: Callable[[str], None] = print,
+) -> RunSummary:
+    """Trains all members (or one) and writes the bundle once all are there.
+
+    Raises JettaggerError for what is wrong with config, data or output, before the first step where it can.
+    """
+    began = time.monotonic()
+    members = range(recipe.ensemble.members)
+    if member is not None and member not in members:
+        raise JettaggerError(f"--member {member}: ensemble.members is {len(members)}; members are counted from 0")
+    chosen = list(members) if member is None else [member]
+    hardware = choose_hardware(recipe.training.device, recipe.training.precision)
+    _open(output, chosen, resume=resume, overwrite=overwrite)
+    with threads(recipe.training.threads):
+        say(f"training on {hardware.description}")
+        sides = prepare_sides(recipe.data, recipe.baselines, say)
+        _write_config(recipe, output)
+        results = [_train_member(recipe, sides, output, k, hardware, resume, say) for k in chosen]
+        _fit_baselines(recipe, sides, output, say)
+        missing = [k for k in members if not (_folder(output, k) / "result.json").exists()]
+        if missing:
+            say(f"the tagger waits for members {', '.join(map(str, missing))}")
+            return RunSummary(output, None, tuple(results), time.monotonic() - began)
+        tagger = _bundle(recipe, sides, output)
+    seconds = time.monotonic() - began
+    write_json(output / "run.json", {**tagger.card, "hardware": hardware.description, "seconds": seconds})
+    say(f"tagger: {output / 'tagger'} ({seconds:.0f} s)")
+    return RunSummary(output, output / "tagger", tuple(results), seconds)
+
+
+def _open(output: Path, members: Sequence[int], *, resume: bool, overwrite: bool) -> None:
+    """Makes or enters the run directory."""
+    if output.exists() and not output.is_dir():
+        raise JettaggerError(f"--output {output} is a file; a run is a folder")
+    trained = [_folder(output, k) for k in members if _folder(output, k).exists()]
+    if trained and not (resume or overwrite):
+        raise JettaggerError(
+            f"{output} holds a run already: --resume goes on with it, --overwrite replaces it, "
+            "--output puts the new one elsewhere"
+        )
+    check_writable(output / "run.json")
+    if overwrite:
+        for folder in [*trained, output / "tagger", output / "baselines"]:
+            shutil.rmtree(folder, ignore_errors=True)
+        for name in ("run.json", "config.yaml"):
+            (output / name).unlink(missing_ok=True)
+
+
+def _write_config(recipe: Recipe, output: Path) -> None:
+    """Leaves the resolved config in the run; one that is there stays, and members check that they match it."""
+    if not (output / "config.yaml").exists():
+        with written_aside(output / "config.yaml") as aside:
+            text = yaml.safe_dump(dict(recipe.document), sort_keys=False, allow_unicode=True)
+            aside.write_text(text, encoding="utf-8")
+
+
+def _folder(output: Path, member: int) -> Path:
+    return output / f"member_{member}"
+
+
+def _train_member(
+    recipe: Recipe,
+    sides: Sides,
+    output: Path,
+    member: int,
+    hardware: Hardware,
+    resume: bool,
+    say: Callable[[str], None],
+) -> MemberResult:
+    """Trains one member, or goes on with it, or reads what came of it."""
+    section, folder = recipe.training, _folder(output, member)
+    identity = _identity(recipe, sides)
+    if resume and (folder / "result.json").exists():
+        checkpoints.load_last(folder, identity)  # refuses another config
+        return _read_result(folder)
+    vary = recipe.ensemble.vary
+    stream = member if "batches" in vary else 0
+    model = _new_model(recipe, sides, member if "initialisation" in vary else 0)
+    train, validation = _batches(recipe, sides, stream, model.inputs)
+    for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
+        say(f"  {warning}")
+    result = train_member(
+        Training(
+            model=model,
+            train=train,
+            validation=validation,
+            section=section,
+            directory=folder,
+            hardware=hardware,
+            config=identity,
+            progress=Progress(f"member {member}", section.epochs),
+            member=member,
+            stream=stream,
+        ),
+        resume=resume,
+    )
+    write_json(folder / "result.json", _result_document(result))
+    return result
+
+
+def _identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
+    """All that decides the weights: a checkpoint is only resumed under the same."""
+    document = recipe.document
+    data = {"key": sides.keys, "validation": document["data"].get("validation")}
+    kept = {name: document[name] for name in ("classes", "inputs", "model", "training") if name in document}
+    return {"data": data, "ensemble": {"vary": list(recipe.ensemble.vary)}, **kept, "weights": document.get("weights")}
+
+
+def _batches(
+    recipe: Recipe, sides: Sides, stream: int, inputs: InputSpec
+) -> tuple[Batches, Batches]:
+    balance = recipe.data.weights.training.balance == "classes"
+    train = Batches(
+        sides.train,
+        sides.train_rows,
+        recipe.training.batch_size,
+        weights_R=training_weights(sides.train, sides.train_rows, balance=balance),
+        shuffle=(recipe.training.seed, stream),
+        inputs=inputs,
+    )
+    return train, Batches(sides.validation, sides.validation_rows, BATCH, inputs=inputs)
+
+
+def _new_model(recipe: Recipe, sides: Sides, stream: int) -> JetModel:
+    generator = torch_generator(recipe.training.seed, "initialisation", stream)
+    return models.build(recipe.model, sides.train.spec, len(sides.train.classes), generator)
+
+
+def _result_document(result: MemberResult) -> dict[str, Any]:
+    return {
+        "member": result.member,
+        "best_epoch": result.best_epoch,
+        "best_loss": result.best_loss,
+        "stopped_early": result.stopped_early,
+        "seconds": result.seconds,
+        "jets": result.jets,
+    }
+
+
+def _read_result(folder: Path) -> MemberResult:
+    stored = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return MemberResult(**stored, weights=folder / checkpoints.BEST, history=checkpoints.load_history(folder))
+
+
+def _fit_baselines(recipe: Recipe, sides: Sides, output: Path, say: Callable[[str], None]) -> None:
+    section = recipe.baselines.boosted_trees
+    path = output / "baselines" / "boosted_trees.npz"
+    if section is None or path.exists():
+        return
+    balance = recipe.data.weights.training.balance == "classes"
+    began = time.monotonic()
+    weights = training_weights(sides.train, sides.train_rows, balance=balance)
+    trees = fit_trees(section, sides.train, sides.train_rows, weights, seed=recipe.training.seed)
+    trees.save(path)
+    say(f"boosted trees: fitted in {time.monotonic() - began:.1f} s")
+
+
+def _bundle(recipe: Recipe, sides: Sides, output: Path) -> Tagger:
+    """The tagger of all members' best epochs, saved and loaded again."""
+    members = []
+    for member in range(recipe.ensemble.members):
+        model = _new_model(recipe, sides, 0)
+        model.load_state_dict(checkpoints.load_weights(_folder(output, member) / checkpoints.BEST))
+        members.append(model.eval())
+    bare = Tagger(recipe.data, tuple(members), {})
+    card = _card(recipe, sides, output) | _validation_figures(bare, sides)
+    return save(
+        output / "tagger",
+        tagger=Tagger(recipe.data, tuple(members), card),
+        document=recipe.document,
+        check_jets=_check_jets(recipe.data, sides.train),
+    )
+
+
+def _card(recipe: Recipe, sides: Sides, output: Path) -> dict[str, Any]:
+    spec = sides.train.spec
+    folders = [_folder(output, k) for k in range(recipe.ensemble.members)]
+    return {
+        "name": output.name,
+        "classes": list(sides.train.classes),
+        "inputs": {
+            "jet": [_described(feature) for feature in spec.jet],
+            **{c.name: [_described(feature) for feature in c.features] for c in spec.collections},
+        },
+        "units": "GeV, mm, rad, as in the files",
+        "data": {
+            "keys": sides.keys,
+            "files": {
+                record.identity: Path(record.path).name
+                for prepared in (sides.train, sides.validation)
+                for record in prepared.records
+            },
+            "training_jets": len(sides.train_rows),
+            "validation_jets": len(sides.validation_rows),
+            "counts": sides.train.counts,
+        },
+        "seed": recipe.training.seed,
+        "trainings": [json.loads((folder / "result.json").read_text(encoding="utf-8")) for folder in folders],
+        "versions": {
+            "jettagger": jettagger.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "awkward", "uproot")},
+        },
+        "licence": "not stated",
+    }
+
+
+def _described(feature: Feature) -> dict[str, Any]:
+    return {"name": feature.name, "normalise": feature.normalise, "clip": feature.clip, "missing": feature.missing}
+
+
+def _validation_figures(tagger: Tagger, sides: Sides) -> dict[str, Any]:
+    """Figures and working points on the validation jets: a first look, since these jets chose the epoch."""
+    rows = sides.validation_rows
+    batches = Batches(sides.validation, rows, BATCH, inputs=tagger.members[0].inputs)
+    probabilities_JC = tagger.run(batch.inputs for batch in batches.epoch(0)).decomposition.probabilities_NC
+    labels_J, weights_J = sides.validation.labels_J[rows], sides.validation.weights_J[rows]
+    figures = {}
+    working_points: dict[str, dict[str, float]] = {}
+    for index, name in enumerate(tagger.classes):
+        ranking = metrics.rank(probabilities_JC[:, index], labels_J == index, weights_J)
+        points = metrics.roc_points(ranking, WORKING_POINTS)
+        figures[f"auc {name} against the rest"] = metrics.auc(ranking).value
+        working_points[name] = {
+            f"{efficiency:g}": float(threshold)
+            for efficiency, threshold in zip(WORKING_POINTS, points.threshold_G, strict=True)
+        }
+    figures["nll"] = metrics.nll(probabilities_JC, labels_J, weights_J).value
+    return {"validation": figures, "working_points": working_points}
+
+
+def _check_jets(data: DataConfig, prepared: Prepared) -> dict[str, Any]:
+    """The raw branches of the first jets of each class's first file."""
+    found: dict[str, Any] = {}
+    records = {record.sample: record for record in reversed(prepared.records)}
+    per_file = max(CHECK_JETS // len(records), 1)
+    parts = []
+    for record in records.values():
+        source = Source(Path(record.path), data.data.tree)
+        branches = Columns(data).input_branches(source.branches, where=record.path)
+        parts.append(source.read(branches, 0, min(per_file, source.entries)).branches)
+    for name in parts[0]:
+        found[name] = _concatenated([part[name] for part in parts])
+    return found
+
+
+def _concatenated(arrays: Sequence[Any]) -> Any:
+    import awkward as ak
+
+    if all(isinstance(array, np.ndarray) for array in arrays):
+        joined: NDArray[Any] = np.concatenate(arrays)
+        return joined
+    return ak.to_packed(ak.concatenate(arrays))

@@ -140,7 +140,7 @@ def test_plateau() -> None:
 def test_clipping(limit: float | None, expected: list[float]) -> None:
     model = nn.Linear(1, 1)
     model.weight.grad, model.bias.grad = torch.tensor([[3.0]]), torch.tensor([4.0])
-    assert clip_gradients(model, limit).item() == pytest.approx(5.0)
+    assert clip_gradients(build_optimiser(model, OptimiserSection()), limit).item() == pytest.approx(5.0)
     assert [model.weight.grad.item(), model.bias.grad.item()] == pytest.approx(expected)
 
 

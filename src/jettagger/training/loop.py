@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from jettagger.batch import Batch, Inputs
@@ -31,8 +31,6 @@ from jettagger.training.schema import TrainingSection
 from jettagger.training.state import EpochRecord, EpochSums, TrainingState, start_average, update_average
 from jettagger.training.tensorboard import Log
 from jettagger.training.validation import validate
-
-METRICS = "metrics.jsonl"
 
 CHECK_EVERY = 32
 """Steps between two looks at the loss on an accelerator, where each look waits for it."""
@@ -88,7 +86,7 @@ class Training:
     member: int = 0
     stream: int = 0
     """The member whose dropout masks are drawn; not `member` where ensemble.vary leaves batches out."""
-    pending: list[tuple[int, Tensor]] = field(default_factory=list)
+    pending: list[tuple[int, tuple[Tensor, Tensor, Tensor]]] = field(default_factory=list)
     """Steps not looked at yet, each with Σ w·l, Σ w and the norm of the gradient."""
 
     @property
@@ -146,7 +144,7 @@ def _start(training: Training, resume: bool) -> TrainingState:
         if content is not None:
             state.restore(content)
         training.progress.say(f"resuming after step {state.step} of {training.steps}")
-    with written_aside(directory / METRICS) as aside:
+    with written_aside(directory / checkpoints.METRICS) as aside:
         aside.write_text("".join(_line(record) for record in state.history), encoding="utf-8")
     return state
 
@@ -180,17 +178,18 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
 def _step(training: Training, state: TrainingState, given: Batch) -> None:
     """One step of the optimiser, and what is remembered of it."""
     section = training.section
-    batch = given.to(training.hardware.device)
+    on_cpu = training.hardware.device.type == "cpu"
+    batch = given if on_cpu else given.to(training.hardware.device)
     with training.hardware.autocast():
         logits_BC = training.model(batch.inputs)
-    if given.labels_B.is_cpu:
+    if state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
         check_labels(given, logits_BC.shape[1])
     loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, section.label_smoothing)
     state.optimiser.zero_grad()
     loss.step.backward()  # type: ignore[no-untyped-call]
-    norm = clip_gradients(training.model, section.gradient_clip)
-    training.pending.append((state.step, torch.stack((loss.losses.detach(), loss.weights, norm))))
-    if training.hardware.device.type == "cpu" or len(training.pending) == CHECK_EVERY:
+    norm = clip_gradients(state.optimiser, section.gradient_clip)
+    training.pending.append((state.step, (loss.losses.detach(), loss.weights, norm)))
+    if on_cpu or len(training.pending) == CHECK_EVERY:
         _look(training, state)
     for group in state.optimiser.param_groups:
         group["lr"] = _rate(training, state, state.step)
@@ -205,7 +204,7 @@ def _look(training: Training, state: TrainingState) -> None:
     """Adds up what the last steps gave. Raises JettaggerError at the first that is not finite."""
     if not training.pending:
         return
-    rows = torch.stack([row for _, row in training.pending]).tolist()
+    rows = torch.stack([x for _, row in training.pending for x in row]).view(-1, 3).tolist()
     for (step, _), row in zip(training.pending, rows, strict=True):
         if not all(map(math.isfinite, row)):
             training.pending.clear()
@@ -248,7 +247,7 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     if best:
         checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
     checkpoints.save_last(training.directory, _identity(training), state.content())
-    with (training.directory / METRICS).open("a", encoding="utf-8") as lines:
+    with (training.directory / checkpoints.METRICS).open("a", encoding="utf-8") as lines:
         lines.write(_line(record))
     log.add(record)
     training.progress.end(record, best=best)
@@ -259,9 +258,10 @@ def _finished(section: TrainingSection, state: TrainingState) -> bool:
     return state.epoch == section.epochs or (stopping is not None and state.best.waited >= stopping.patience)
 
 
-def clip_gradients(model: nn.Module, limit: float | None) -> Tensor:
+def clip_gradients(optimiser: torch.optim.Optimizer, limit: float | None) -> Tensor:
     """The norm of the gradient over all parameters; where it exceeds `limit`, it is scaled down to it."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    groups = optimiser.param_groups
+    gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     if limit is not None:
         torch._foreach_mul_(gradients, (limit / norm.clamp(min=limit)))

@@ -86,7 +86,7 @@ class Training:
     member: int = 0
     stream: int = 0
     """The member whose dropout masks are drawn; not `member` where ensemble.vary leaves batches out."""
-    pending: list[tuple[int, tuple[Tensor, Tensor, Tensor]]] = field(default_factory=list)
+    pending: list[tuple[int, Tensor]] = field(default_factory=list)
     """Steps not looked at yet, each with Σ w·l, Σ w and the norm of the gradient."""
 
     @property
@@ -178,18 +178,17 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
 def _step(training: Training, state: TrainingState, given: Batch) -> None:
     """One step of the optimiser, and what is remembered of it."""
     section = training.section
-    on_cpu = training.hardware.device.type == "cpu"
-    batch = given if on_cpu else given.to(training.hardware.device)
+    batch = given.to(training.hardware.device)
     with training.hardware.autocast():
         logits_BC = training.model(batch.inputs)
-    if state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
+    if given.labels_B.is_cpu:
         check_labels(given, logits_BC.shape[1])
     loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, section.label_smoothing)
     state.optimiser.zero_grad()
     loss.step.backward()  # type: ignore[no-untyped-call]
     norm = clip_gradients(state.optimiser, section.gradient_clip)
-    training.pending.append((state.step, (loss.losses.detach(), loss.weights, norm)))
-    if on_cpu or len(training.pending) == CHECK_EVERY:
+    training.pending.append((state.step, torch.stack((loss.losses.detach(), loss.weights, norm))))
+    if training.hardware.device.type == "cpu" or len(training.pending) == CHECK_EVERY:
         _look(training, state)
     for group in state.optimiser.param_groups:
         group["lr"] = _rate(training, state, state.step)
@@ -204,7 +203,7 @@ def _look(training: Training, state: TrainingState) -> None:
     """Adds up what the last steps gave. Raises JettaggerError at the first that is not finite."""
     if not training.pending:
         return
-    rows = torch.stack([x for _, row in training.pending for x in row]).view(-1, 3).tolist()
+    rows = torch.stack([row for _, row in training.pending]).tolist()
     for (step, _), row in zip(training.pending, rows, strict=True):
         if not all(map(math.isfinite, row)):
             training.pending.clear()

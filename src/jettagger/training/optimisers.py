@@ -20,15 +20,11 @@ def build_optimiser(model: nn.Module, section: OptimiserSection) -> torch.optim.
     """
     decay = DEFAULT_DECAY[section.name] if section.weight_decay is None else section.weight_decay
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = (
-        [group for group in groups if group["params"]]
-        if decay
-        else [{"params": trained, "weight_decay": 0.0}]
-    )
+    groups = [{"params": trained, "weight_decay": 0.0}]
+    if decay > 0:
+        matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+        pairs = ((matrices, decay), (vectors, 0.0))
+        groups = [{"params": params, "weight_decay": d} for params, d in pairs if params]
     if section.name == "sgd":
         return torch.optim.SGD(
             groups, lr=section.lr, momentum=section.momentum, nesterov=section.nesterov, fused=True

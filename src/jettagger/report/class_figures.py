@@ -113,7 +113,8 @@ def calibration_drawing(results: Sequence[Result], label: str) -> Drawing | None
         title="Calibration",
         figure=figure,
         caption=f"How often a jet is what it was said to be, in bins of equal width of {what}; on the "
-        "diagonal a probability means what it says. Errors are Wilson intervals (68 %). The ECE in the legend is the "
+        "diagonal a probability means what it says. Errors are Wilson intervals (68 %). The "
+        "ECE in the legend is the "
         "top-label one. Below: observed minus predicted.",
     )
 

@@ -30,44 +30,60 @@ _SECTIONS = (
 _CSS = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 1.5rem 1.25rem 4rem; background: #fff; color: #1c2126;
+body { margin: 0 auto; max-width: 78rem; padding: 1.5rem 1.25rem 4rem; background: #fff; color: #1c2126;
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.35rem; margin: 3rem 0 .8rem; padding-top: .8rem; border-top: 2px solid #1c2126; }
 h3 { font-size: 1.05rem; margin: 1.8rem 0 .5rem; }
-p, li { max-width: 46rem; }
-.lead { color: #4a545e; margin: 0 0 1.2rem; }
+p, li, dd { max-width: 46rem; }
+a { color: #1a5fa8; }
 nav { font-size: .95rem; margin: 0 0 1.6rem; }
 nav a { display: inline-block; margin: 0 1rem .25rem 0; }
-a { color: #1a5fa8; }
+.lead { color: #4a545e; margin: 0 0 1.2rem; }
 .wide { overflow-x: auto; margin: .6rem 0 .4rem; }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .38rem .8rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #dde2e6; }
-thead th { border-bottom: 2px solid #1c2126; font-weight: 600; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .36rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #dde2e6; }
+thead th { border-bottom: 2px solid #1c2126; }
+tbody tr { background: #fff; }
 tbody tr:nth-child(even) { background: #f6f8f9; }
-th[scope="row"], thead th:first-child { text-align: left; font-weight: 600; }
+th:first-child { text-align: left; position: sticky; left: 0; background: inherit; }
+thead th:first-child { background: #fff; }
 figure { margin: 0 0 2rem; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption, .small { font-size: .9rem; color: #4a545e; max-width: 46rem; }
 .narrow { max-width: 38rem; }
 .note { border-left: 4px solid #ffa90e; background: #fff8ea; padding: .5rem .9rem; margin: .6rem 0; }
-dt { font-weight: 600; margin-top: .7rem; } dd { margin: 0; max-width: 46rem; }
+dt { font-weight: 600; margin-top: .7rem; }
+dd { margin: 0; }
 footer { margin-top: 3rem; font-size: .85rem; color: #4a545e; }
-@media (max-width: 40rem) { body { padding: 1rem .8rem 3rem; } th, td { padding: .3rem .5rem; } }
-@media print { body { max-width: none; font-size: 10pt; } nav { display: none; } figure, tr { break-inside: avoid; }
-  h2, h3 { break-after: avoid; } .wide { overflow: visible; } table { font-size: 7.5pt; } }
+@media (max-width: 40rem) {
+  body { padding: 1rem .8rem 3rem; }
+  th, td { padding: .3rem .5rem; }
+  figure .wide img { width: 52rem; }
+}
+@media print {
+  body { max-width: none; font-size: 10pt; }
+  nav { display: none; }
+  figure, tr { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+  .wide { overflow: visible; }
+  table { font-size: 7.5pt; }
+}
 """
 _DEFINITIONS = (
     (
         "R(ε)",
-        "Background rejection 1/ε_B at signal efficiency ε, on the exact step ROC: the highest threshold "
-        "whose signal efficiency is at least ε. Its error is binomial, σ_R/R ≈ 1/√(n ε_B). “> x”: no background "
-        "jet is left, lower limit at 68 % confidence.",
+        "Background rejection 1/ε_B at signal efficiency ε, on the exact step ROC: the "
+        "highest threshold whose "
+        "signal efficiency is at least ε. Its error is binomial, σ_R/R ≈ 1/√(n ε_B). “> x”: "
+        "no background jet "
+        "is left, lower limit at 68 % confidence.",
     ),
     (
         "AUC",
-        "Area under the ROC, ties counted half; its error follows DeLong. For more than two classes the mean "
-        "of each class against the rest.",
+        "Area under the ROC, ties counted half; its error follows DeLong. For more than two "
+        "classes the mean of "
+        "each class against the rest.",
     ),
     (
         "Accuracy",
@@ -76,15 +92,17 @@ _DEFINITIONS = (
     ("NLL, Brier", "Mean −ln p(true class) in nats; mean of Σ(p−y)² over all classes, from 0 to 2."),
     (
         "ECE",
-        "Calibration error of the most probable class in 15 bins of equal width, unless set otherwise; beside "
+        "Calibration error of the most probable class in 15 bins of equal width, unless set "
+        "otherwise; beside "
         "it what a perfectly calibrated tagger would show from fluctuations alone.",
     ),
     (
         "Uncertainties",
-        "Between trainings (epistemic in ML terms; the lecture's statistical part): standard "
-        "deviation and mutual information of the members or dropout passes. Label noise (aleatoric): the mean "
-        "entropy of their predictions. The sum of mutual information and label noise is the total entropy, up to "
-        "the factor M/(M−1) by which the mutual information is corrected.",
+        "Between trainings (epistemic in ML terms; the lecture's statistical part): standard deviation and "
+        "mutual information of the members or dropout passes. Label noise (aleatoric): the mean entropy of "
+        "their predictions. Mutual information and label noise add up to the total entropy, "
+        "but for the factor "
+        "M/(M−1) that corrects the mutual information for the number of members.",
     ),
     ("Weights", "Event weights enter every figure, errors use Σw². Training weights enter none."),
 )
@@ -153,8 +171,8 @@ def _opening(evaluation: Evaluation, title: str) -> str:
 def _headline(evaluation: Evaluation) -> str:
     parts = [tables.headline_table(evaluation)]
     parts.append(
-        '<p class="small">R(ε): background rejection at signal efficiency ε. Errors are one standard deviation '
-        "from the finite test sample, figures rounded to two digits of their error.</p>"
+        '<p class="small">R(ε): background rejection at signal efficiency ε. Errors are one standard '
+        "deviation from the finite test sample, figures rounded to two digits of their error.</p>"
     )
     parts.extend(f'<p class="note">{escape(note)}</p>' for note in evaluation.notes)
     for result in evaluation.results:
@@ -164,8 +182,9 @@ def _headline(evaluation: Evaluation) -> str:
         parts.append(f"<h3>Compared with {escape(reference)}</h3>")
         parts.append(tables.differences_table(evaluation.differences))
         parts.append(
-            f'<p class="small">Paired bootstrap with {evaluation.settings.bootstrap} replicas of the test jets '
-            "that all runs share, so that common fluctuations cancel. Groups of seeds enter with their mean.</p>"
+            f'<p class="small">Paired bootstrap with {evaluation.settings.bootstrap} replicas of the test '
+            "jets that all runs share, so that common fluctuations cancel. Groups of seeds enter with their "
+            "mean.</p>"
         )
     if evaluation.seeds:
         parts.append("<h3>Spread over seeds</h3>")
@@ -182,7 +201,8 @@ def _roc_words(evaluation: Evaluation) -> str:
         if left_out > 0:
             parts.append(
                 f'<p class="small">{left_out} further pairs of classes are in the table only; '
-                "<code>evaluation.signal</code> and <code>evaluation.background</code> choose what is drawn.</p>"
+                "<code>evaluation.signal</code> and <code>evaluation.background</code> choose what is "
+                "drawn.</p>"
             )
     for result in evaluation.results:
         for pair in result.pairs[:1]:
@@ -227,10 +247,11 @@ def _mean_and_std(values: Floats) -> Measurement:
 
 
 def _figure(drawing: Drawing, source: str) -> str:
-    narrow = ' class="narrow"' if drawing.figure.get_figwidth() < 8 else ""
+    # One panel fits a phone; several beside each other are scrolled there.
+    kind, box = ("narrow", "one") if drawing.figure.get_figwidth() < 8 else ("panels", "wide")
     return (
-        f'<figure id="{escape(drawing.name)}"{narrow}>\n<h3>{escape(drawing.title)}</h3>\n'
-        f'<img src="{source}" alt="{escape(drawing.title)}">\n'
+        f'<figure id="{escape(drawing.name)}" class="{kind}">\n<h3>{escape(drawing.title)}</h3>\n'
+        f'<div class="{box}"><img src="{source}" alt="{escape(drawing.title)}"></div>\n'
         f"<figcaption>{escape(drawing.caption)}</figcaption>\n</figure>"
     )
 

@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+import numpy as np
+
 from jettagger.evaluation.mistakes import MEASURES
 from jettagger.evaluation.results import Difference, Evaluation, Result, SeedSpread
-from jettagger.evaluation.table import NOTHING, format_measurement, format_rejection, headline
+from jettagger.evaluation.table import NOTHING, format_measurement, format_rejection, headline, rounded_to
 from jettagger.metrics import Measurement
 
 _NAMES = {"auc": "AUC", "accuracy": "accuracy", "nll": "NLL", "brier": "Brier", "ece": "ECE"}
@@ -15,13 +17,13 @@ _NAMES = {"auc": "AUC", "accuracy": "accuracy", "nll": "NLL", "brier": "Brier", 
 def html_table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of plain text, the first one titles, the first column names; scrolls sideways where it is wide."""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
-    body = "\n".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in rows[1:]
-    )
+    body = "\n".join(_html_row(row) for row in rows[1:])
     return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+def _html_row(row: Sequence[str]) -> str:
+    cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+    return f'<tr><th scope="row">{escape(row[0])}</th>{cells}</tr>'
 
 
 def headline_table(evaluation: Evaluation) -> str:
@@ -63,15 +65,13 @@ def seeds_table(seeds: Sequence[SeedSpread]) -> str:
     rows = [["group", "figure", "seeds", "mean ± std", "smallest", "largest"]]
     for one in seeds:
         for name, values in one.figures.items():
-            known = values[[math.isfinite(value) for value in values]]
-            if len(known) < 2:
-                rows.append([one.group, name, str(len(values)), NOTHING, NOTHING, NOTHING])
-                continue
-            spread = Measurement(float(known.mean()), float(known.std(ddof=1)))
-            ends = [f"{value:.4g}" if value >= 10 else f"{value:.4f}" for value in (known.min(), known.max())]
-            rows.append(
-                [one.group, _NAMES.get(name, name), str(len(values)), format_measurement(spread), *ends]
-            )
+            known = values[np.isfinite(values)]
+            cells = [NOTHING] * 3
+            if len(known) >= 2:
+                std = float(known.std(ddof=1))
+                spread = format_measurement(Measurement(float(known.mean()), std))
+                cells = [spread, *(rounded_to(float(end), std) for end in (known.min(), known.max()))]
+            rows.append([one.group, _figure_name(name), str(len(values)), *cells])
     return html_table(rows)
 
 
@@ -127,3 +127,11 @@ def _ratio(log_ratio: Measurement | None) -> str:
         return NOTHING
     ratio = math.exp(log_ratio.value)
     return format_measurement(Measurement(ratio, ratio * log_ratio.error))
+
+
+def _figure_name(name: str) -> str:
+    """`R(0.3) Top vs QCD` for `rejection Top_vs_QCD 0.3`."""
+    if not name.startswith("rejection "):
+        return _NAMES.get(name, name)
+    pair, wanted = name.removeprefix("rejection ").rsplit(" ", 1)
+    return f"R({wanted}) {pair.replace('_vs_', ' vs ')}"

@@ -89,15 +89,15 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Report [default: <first run>/report].")
     ] = None,
     mc_dropout: Annotated[
-        int, typer.Option("--mc-dropout", metavar="T", min=0, help="Passes of MC dropout, beside the plain scores.")
-    ] = 0,
+        int | None, typer.Option("--mc-dropout", metavar="T", min=0, help="Passes of MC dropout [default: the config's].")
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Score test jets, and write report.html, report.json, figures and predictions."""
-    from jettagger.report import evaluate_runs
+    from jettagger.report.run import evaluate_runs
 
     page = evaluate_runs(
-        runs, data or (), output or runs[0] / "report", mc_dropout=mc_dropout, device=device, say=_say
+        runs, output or runs[0] / "report", data=data or (), mc_dropout=mc_dropout, device=device, say=_say
     )
     _say(f"report: {page}")
 
@@ -139,17 +139,48 @@ def summary(
     """Show layers, parameters, receptive field and operations of a config's network."""
     from jettagger import configuration
 
-    typer.echo(configuration.summarise(configuration.load(config, set_ or ()), as_json=json))
+    typer.echo(configuration.summary(configuration.load(config, set_ or ()), as_json=json))
 
 
 @app.command()
 def simulate(
     process: Annotated[str, typer.Argument(metavar="PROCESS", help="QCD, Tbqq, Wqq, Zqq or Hbb.")],
-    jets: Annotated[int, typer.Option("--jets", metavar="N", min=1, help="Jets to write.")],
+    jets: Annotated[int, typer.Option("--jets", metavar="N", help="Jets to write.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="ROOT file.")],
+    seed: Annotated[int, typer.Option("--seed", help="Samples of different seeds are independent.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", help="Processes; they change no jet.")] = 1,
+    pt: Annotated[tuple[float, float], typer.Option("--pt", help="Range of the jet pT, GeV.")] = (500.0, 1000.0),
+    radius: Annotated[float, typer.Option("--radius", help="Of the anti-kT jets.")] = 0.8,
+    eta_max: Annotated[float, typer.Option("--eta-max", help="Largest |eta| of a jet.")] = 2.0,
+    beam_energy: Annotated[float, typer.Option("--beam-energy", help="Centre-of-mass energy, GeV.")] = 13000.0,
+    mpi: Annotated[bool, typer.Option("--mpi/--no-mpi", help="Multiparton interactions.")] = True,
+    pythia: Annotated[
+        list[str] | None, typer.Option("--pythia", metavar="'KEY = VALUE'", help="Pythia setting; repeatable.")
+    ] = None,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option("--scale", metavar="NAME=FACTOR", help="Factor on a detector parameter; repeatable."),
+    ] = None,
+    rntuple: Annotated[bool, typer.Option("--rntuple", help="Write an RNTuple, not a TTree.")] = False,
 ) -> None:
     """Make jets with Pythia 8, FastJet and a parametrised detector."""
-    raise NotImplementedError
+    from jettagger.simulation import SimulationOptions, scales_from, simulate
+
+    options = SimulationOptions(
+        process=process,
+        jets=jets,
+        seed=seed,
+        workers=workers,
+        pt=pt,
+        radius=radius,
+        eta_max=eta_max,
+        beam_energy=beam_energy,
+        mpi=mpi,
+        pythia=tuple(pythia or ()),
+        scale=scales_from(scale or ()),
+        container="rntuple" if rntuple else "ttree",
+    )
+    _say(simulate(options, output))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """What the commands need of a whole config."""
 
+import json
 from typing import TYPE_CHECKING
 
 from jettagger.configuration.config import Config
@@ -20,3 +21,20 @@ def recipe(config: Config) -> "Recipe":
         baselines=config.baselines,
         document=config.model_dump(mode="json", by_alias=True),
     )
+
+
+def summary(config: Config, *, as_json: bool = False) -> str:
+    """The network of a config: layers, parameters, operations, receptive field; as a table or JSON."""
+    import torch
+
+    from jettagger import models
+    from jettagger.data.columns import Columns
+    from jettagger.models.parts.summary import summarise
+
+    found = summarise(models.build(config.model, Columns(config).spec, len(config.classes), torch.Generator()))
+    if not as_json:
+        return str(found)
+    document = found._asdict()
+    document["layers"] = [layer._asdict() for layer in found.layers]
+    document["receptive_field"] = [reach._asdict() for reach in found.receptive_field]
+    return json.dumps(document, indent=2)

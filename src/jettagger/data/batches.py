@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from jettagger import randomness
-from jettagger.batch import Batch, Inputs
+from jettagger.batch import Batch, Inputs, InputSpec
 from jettagger.data.columns import RawInputs
 from jettagger.data.prepared import Prepared, offsets_of, take, to_tensors
 from jettagger.errors import JettaggerError
@@ -61,6 +61,7 @@ def training_weights(prepared: Prepared, rows_R: NDArray[np.int64], *, balance: 
 class Batches:
     """The jets `rows_R` of a dataset, batch by batch.
 
+    `inputs` is what the model looks at (default: everything): the rest is neither read nor carried.
     With `shuffle=(seed, member)` each epoch has its own random order, keyed by (seed, member, epoch); without,
     batches come in the dataset's order. All batches of an epoch are of the same size, but for one jet.
     """
@@ -73,16 +74,18 @@ class Batches:
         *,
         weights_R: NDArray[np.float32] | None = None,
         shuffle: tuple[int, int] | None = None,
+        inputs: InputSpec | None = None,
         pool_bytes: int = POOL_BYTES,
     ) -> None:
         self._prepared = prepared
+        self._inputs = prepared.spec if inputs is None else inputs
         self._rows = np.sort(rows_R)
         order = np.argsort(rows_R, kind="stable")
         weights = prepared.weights_J[rows_R].astype(np.float32) if weights_R is None else weights_R
         self._weights = weights[order]
         self._shuffle = shuffle
         self.jets = len(rows_R)
-        self._pool_edges = _even_edges(self.jets, max(int(pool_bytes / bytes_per_jet(prepared)), 1))
+        self._pool_edges = _even_edges(self.jets, max(int(pool_bytes / bytes_per_jet(prepared, self._inputs)), 1))
         self._batch_edges = [_even_edges(jets, batch_size) for jets in np.diff(self._pool_edges)]
         self.steps = sum(len(edges) - 1 for edges in self._batch_edges)
         self._resident: _Pool | None = None
@@ -107,7 +110,7 @@ class Batches:
         if len(chosen) > jets:
             score = randomness.uniform_of(chosen, seed, "normalisation")
             chosen = np.sort(chosen[np.argsort(score, kind="stable")[:jets]])
-        return to_tensors(self._prepared.read(chosen))
+        return to_tensors(self._prepared.read(chosen, self._inputs))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """Positions in `_rows`, in the order of the epoch.
@@ -130,7 +133,7 @@ class Batches:
         """The inputs at ascending positions, in memory; kept for all epochs if they are all there is."""
         if self._resident is not None:
             return self._resident
-        raw = self._prepared.read(self._rows[positions_P])
+        raw = self._prepared.read(self._rows[positions_P], self._inputs)
         pool = _Pool(positions_P, raw, offsets_of(raw))
         if len(self._pool_edges) == 2:
             self._resident = pool
@@ -154,12 +157,13 @@ class _Pool(NamedTuple):
     offsets: dict[str, NDArray[np.int64]]
 
 
-def bytes_per_jet(prepared: Prepared) -> float:
-    """Mean size of a jet's inputs in memory."""
+def bytes_per_jet(prepared: Prepared, inputs: InputSpec) -> float:
+    """Mean size in memory of what a model that looks at `inputs` needs of a jet."""
     total = 1
     for raw in prepared.shards:
-        total += 0 if raw.jet_JF is None else raw.jet_JF.nbytes
-        for collection in raw.collections.values():
+        total += raw.jet_JF.nbytes if inputs.jet and raw.jet_JF is not None else 0
+        for wanted in inputs.collections:
+            collection = raw.collections[wanted.name]
             total += collection.values_NF.nbytes + collection.lengths_J.nbytes
             total += 0 if collection.coordinates_NK is None else collection.coordinates_NK.nbytes
     return total / max(len(prepared), 1)

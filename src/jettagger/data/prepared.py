@@ -95,14 +95,15 @@ class Prepared:
                 total[name] = total.get(name, 0) + count
         return total
 
-    def read(self, rows_J: NDArray[np.int64]) -> RawInputs:
-        """The inputs of jets `rows_J`, which ascend, copied into memory."""
+    def read(self, rows_J: NDArray[np.int64], inputs: InputSpec) -> RawInputs:
+        """What a model that looks at `inputs` needs of jets `rows_J`, which ascend, copied into memory."""
+        shards = [_only(raw, inputs) for raw in self.shards]
         pieces = []
         for shard, (low, high) in enumerate(zip(self.first_S[:-1], self.first_S[1:], strict=True)):
             begin, end = np.searchsorted(rows_J, [low, high])
             if end > begin:
-                pieces.append(_taken(self.shards[shard], self.offsets[shard], rows_J[begin:end] - low))
-        return _concatenated(pieces, self.shards[0]) if pieces else _none_of(self.shards[0])
+                pieces.append(_taken(shards[shard], self.offsets[shard], rows_J[begin:end] - low))
+        return _concatenated(pieces, shards[0]) if pieces else _none_of(shards[0])
 
 
 def prepare(
@@ -348,6 +349,12 @@ def _mapped(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
 
 def _offsets(lengths_J: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths_J, dtype=np.int64)])
+
+
+def _only(raw: RawInputs, inputs: InputSpec) -> RawInputs:
+    """The columns that a model looks at."""
+    collections = {wanted.name: raw.collections[wanted.name] for wanted in inputs.collections}
+    return RawInputs(raw.jet_JF if inputs.jet else None, collections)
 
 
 def _taken(

@@ -108,7 +108,7 @@ def _test_jets(run: Run, data: Sequence[str]) -> Prepared:
 def _predictions(
     run: Run, prepared: Prepared, group: str | None, mc_dropout: int, say: Callable[[str], None]
 ) -> list[Predictions]:
-    batches = Batches(prepared, np.arange(len(prepared)), BATCH)
+    batches = Batches(prepared, np.arange(len(prepared)), BATCH, inputs=run.tagger.members[0].inputs)
     scores = run.tagger.run(batch.inputs for batch in batches.epoch(0))
     members = len(run.tagger.members)
     seed = run.document.get("training", {}).get("seed", 1)

@@ -40,6 +40,8 @@ class Recurrent(Section):
 
 Summary = Annotated[list[Pooling], Field(min_length=1)] | Recurrent
 
+MEAN_AND_MAX: list[Pooling] = ["mean", "max"]
+
 
 class Branch(Section):
     """What is special about one collection; what is left out is as in the `model` section."""
@@ -70,7 +72,7 @@ class Config(Section):
     """1x1 convolutions over particles."""
     widths: Annotated[list[Positive], Field(min_length=1)] = Field(default=[128, 128])
     """Features of each particle after each 1x1 convolution."""
-    summary: Summary = Field(default=["mean", "max"])
+    summary: Summary = Field(default=MEAN_AND_MAX)
     """How particles become a jet: any of mean, max, sum, pt, attention side by side, or {lstm: size}."""
     context: list[Pooling] = Field(default=[])
     """Poolings of the jet that each block after the first tells its particles about; [] for none."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 import jettagger
 from jettagger import metrics, models
 from jettagger.baselines import BaselinesSection, fit_trees
-from jettagger.batch import Feature
+from jettagger.batch import Feature, InputSpec
 from jettagger.data.batches import Batches, training_weights
 from jettagger.data.columns import Columns
 from jettagger.data.prepared import Prepared
@@ -156,8 +156,8 @@ def _train_member(
         return _read_result(folder)
     vary = recipe.ensemble.vary
     stream = member if "batches" in vary else 0
-    train, validation = _batches(recipe, sides, stream)
     model = _new_model(recipe, sides, member if "initialisation" in vary else 0)
+    train, validation = _batches(recipe, sides, stream, model.inputs)
     for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
         say(f"  {warning}")
     result = train_member(
@@ -166,7 +166,6 @@ def _train_member(
             train=train,
             validation=validation,
             section=section,
-            spec=sides.train.spec,
             directory=folder,
             hardware=hardware,
             config=identity,
@@ -188,7 +187,9 @@ def _identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
     return {"data": data, "ensemble": {"vary": list(recipe.ensemble.vary)}, **kept, "weights": document.get("weights")}
 
 
-def _batches(recipe: Recipe, sides: Sides, stream: int) -> tuple[Batches, Batches]:
+def _batches(
+    recipe: Recipe, sides: Sides, stream: int, inputs: InputSpec
+) -> tuple[Batches, Batches]:
     balance = recipe.data.weights.training.balance == "classes"
     train = Batches(
         sides.train,
@@ -196,8 +197,9 @@ def _batches(recipe: Recipe, sides: Sides, stream: int) -> tuple[Batches, Batche
         recipe.training.batch_size,
         weights_R=training_weights(sides.train, sides.train_rows, balance=balance),
         shuffle=(recipe.training.seed, stream),
+        inputs=inputs,
     )
-    return train, Batches(sides.validation, sides.validation_rows, BATCH)
+    return train, Batches(sides.validation, sides.validation_rows, BATCH, inputs=inputs)
 
 
 def _new_model(recipe: Recipe, sides: Sides, stream: int) -> JetModel:
@@ -291,7 +293,7 @@ def _described(feature: Feature) -> dict[str, Any]:
 def _validation_figures(tagger: Tagger, sides: Sides) -> dict[str, Any]:
     """Figures and working points on the validation jets: a first look, since these jets chose the epoch."""
     rows = sides.validation_rows
-    batches = Batches(sides.validation, rows, BATCH)
+    batches = Batches(sides.validation, rows, BATCH, inputs=tagger.members[0].inputs)
     probabilities_JC = tagger.run(batch.inputs for batch in batches.epoch(0)).decomposition.probabilities_NC
     labels_J, weights_J = sides.validation.labels_J[rows], sides.validation.weights_J[rows]
     figures = {}

@@ -42,17 +42,23 @@ class Accumulator:
 
     def add(self, probabilities_NC: NDArray[np.floating]) -> None:
         """Adds one member's probabilities, (N, C)."""
-        p_NC = np.asarray(probabilities_NC, np.float64)
-        self.samples += 1
+        self.add_many(np.asarray(probabilities_NC)[None])
+
+    def add_many(self, probabilities_MNC: NDArray[np.floating]) -> None:
+        """Adds the probabilities of several members, (M, N, C)."""
+        p_MNC = np.asarray(probabilities_MNC, np.float64)
+        added = len(p_MNC)
+        mean_NC, entropy_N = p_MNC.mean(0), entropy(p_MNC).mean(0)
+        squares_NC = np.square(p_MNC - mean_NC).sum(0)
+        self.samples += added
         if self._mean is None or self._squares is None or self._entropy is None:
-            self._mean, self._squares = p_NC.copy(), np.zeros_like(p_NC)
-            self._entropy = entropy(p_NC)
+            self._mean, self._squares, self._entropy = mean_NC, squares_NC, entropy_N
             return
-        # Welford's update: the naive sum of squares loses the spread to rounding when members agree.
-        delta_NC = p_NC - self._mean
-        self._mean += delta_NC / self.samples
-        self._squares += delta_NC * (p_NC - self._mean)
-        self._entropy += (entropy(p_NC) - self._entropy) / self.samples
+        # Chan's update: the naive sum of squares loses the spread to rounding when members agree.
+        fraction, delta_NC = added / self.samples, mean_NC - self._mean
+        self._mean += delta_NC * fraction
+        self._squares += squares_NC + np.square(delta_NC) * (added * (1 - fraction))
+        self._entropy += (entropy_N - self._entropy) * fraction
 
     def result(self) -> Decomposition:
         """The figures of all members added so far."""
@@ -80,6 +86,7 @@ def decompose(probabilities_MNC: NDArray[np.floating]) -> Decomposition:
 
 
 def entropy(probabilities_NC: Floats) -> Floats:
-    """H(p) = -sum_k p_k ln p_k in nats, (N,); 0 ln 0 = 0."""
+    """H(p) = -sum_k p_k ln p_k in nats, (..., C) -> (...); 0 ln 0 = 0."""
     logarithm = np.log(np.where(probabilities_NC > 0, probabilities_NC, 1.0))
-    return -(probabilities_NC * logarithm).sum(-1)
+    entropies: Floats = -(probabilities_NC * logarithm).sum(-1)
+    return entropies

@@ -4,7 +4,7 @@ Shapes: F features (or C, H, W of an image), T passes.
 """
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -22,9 +22,11 @@ class Dropout(nn.Module):
     multiplies the input instead, in training and evaluation alike; otherwise evaluation changes nothing.
     """
 
-    def __init__(self, p: float, shape: tuple[int, ...]) -> None:
+    def __init__(self, p: float, shape: tuple[int, ...], of: Literal["jet", "particle"] = "jet") -> None:
         super().__init__()
         self.p = p
+        self.of = of
+        """What the rows of the input are."""
         self.shape = shape
         """Shape of one mask that all jets and particles share: (F,), or (C, H, W) for images."""
         self.generator: torch.Generator | None = None
@@ -46,7 +48,7 @@ class Dropout(nn.Module):
 
     # Copies (for averaging, stacking) share the generator: torch cannot copy one.
     def __deepcopy__(self, memo: dict[int, object]) -> "Dropout":
-        copied = Dropout(self.p, self.shape)
+        copied = Dropout(self.p, self.shape, self.of)
         copied.generator, copied.training = self.generator, self.training
         return copied
 

@@ -17,8 +17,7 @@ _XAVIER = {"linear", "tanh", "sigmoid"}
 def initialise(model: nn.Module, generator: torch.Generator, scheme: Initialisation = "auto") -> None:
     """Redraws every weight, layer after layer; biases become 0, recurrent matrices orthogonal.
 
-    auto: normal with variance gain² / fan, where the gain keeps the second moment of a deep stack of that
-    activation constant and fan is the number of inputs (He, arXiv:1502.01852; LeCun for selu,
+    auto: normal with variance gain² / fan, where the gain keeps the second moment in a deep stack and fan is the number of inputs (He, arXiv:1502.01852; LeCun for selu,
     arXiv:1706.02515), or the mean of inputs and outputs for tanh, sigmoid and linear layers (Xavier, Glorot
     and Bengio 2010).
     """
@@ -33,11 +32,25 @@ def initialise(model: nn.Module, generator: torch.Generator, scheme: Initialisat
 
 @cache
 def gain(activation: str) -> float:
-    """1 / sqrt(E[activation(z)²]) for normal z: sqrt(2) for relu, 1 for linear and selu."""
-    z = torch.linspace(-12, 12, 24001, dtype=torch.float64)
+    """The g for which E[activation(g z)²] = 1 with normal z: sqrt(2) for relu, 1 for linear and selu.
+
+    tanh and sigmoid stay below 1 for every g; there it is 1 / sqrt(E[activation(z)²]), which lets the inputs
+    of the activation keep their second moment.
+    """
+    if activation in ("tanh", "sigmoid"):
+        return 1 / math.sqrt(_second_moment(activation, 1.0))
+    low, high = 0.5, 4.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _second_moment(activation, middle) < 1 else (low, middle)
+    return low
+
+
+def _second_moment(activation: str, scale: float) -> float:
+    z = torch.linspace(-12, 12, 4801, dtype=torch.float64)
     density = torch.exp(-z.square() / 2)
-    second_moment = (activation_layer(activation)(z).square() * density).sum() / density.sum()
-    return 1 / math.sqrt(float(second_moment))
+    values = activation_layer(activation)(scale * z)
+    return float((values.square() * density).sum() / density.sum())
 
 
 def _draw(weight: Tensor, activation: str, generator: torch.Generator, scheme: Initialisation) -> None:
@@ -57,7 +70,7 @@ def _initialise_lstm(lstm: nn.LSTM, generator: torch.Generator) -> None:
         if "bias" in name:
             nn.init.zeros_(parameter)
             continue
-        for gate in parameter.chunk(4):
+        for gate in parameter.detach().chunk(4):
             if "weight_hh" in name:
                 nn.init.orthogonal_(gate, generator=generator)
             else:

@@ -3,7 +3,7 @@
 Shapes: B jets, R rows (jets or particles), P particle slots, F features, C classes.
 
 A block is norm -> dropout -> weights -> activation, so that dropout stands directly before every weight
-layer. Chained, this is DeepJet's order: conv -> activation -> batch norm -> dropout -> conv (arXiv:2008.10519).
+layer. Chained, this is DeepJet's order (arXiv:2008.10519): weights -> activation -> norm -> dropout.
 """
 
 from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ class BatchNorm(nn.BatchNorm1d):
         squares_F = self.reduce(squares_F) if self.reduce else squares_F
         enough = count > 1
         with torch.no_grad():
-            step = torch.where(enough, self.momentum or 0.0, 0.0).to(mean_F.dtype)
+            step = enough.to(mean_F.dtype) * (self.momentum or 0.0)
             unbiased_F = squares_F / (count - 1).clamp(min=1)
             self.running_mean.add_(step * (mean_F - self.running_mean))
             self.running_var.add_(step * (unbiased_F - self.running_var))

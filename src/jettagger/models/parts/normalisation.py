@@ -126,7 +126,12 @@ class InputNormalisation(nn.Module):
             else:
                 real_BP1 = x.mask_BP.unsqueeze(-1)
                 features_BPF = layer(torch.where(real_BP1, x.features_BPF, 0.0))
-                collections[name] = x.with_features(torch.where(real_BP1, features_BPF, 0.0))
+                coordinates = x.coordinates_BPK
+                collections[name] = Dense(
+                    torch.where(real_BP1, features_BPF, 0.0),
+                    x.mask_BP,
+                    None if coordinates is None else torch.where(real_BP1, coordinates, 0.0),
+                )
         return replace(inputs, jet_BF=self.jet_features(inputs), collections=collections)
 
     def jet_features(self, inputs: Inputs) -> Tensor | None:

@@ -38,7 +38,7 @@ def softmax_over_particles(scores: Particles) -> Tensor:
     # Real particles lie at or below their maximum; the bound keeps padding from overflowing.
     exponent = (x - scores.spread(scores.max().detach())).clamp(max=0)
     numerator = scores.with_features(exponent.exp())
-    denominator_BH = numerator.sum().clamp(min=torch.finfo(x.dtype).tiny)
+    denominator_BH = numerator.sum().clamp(min=1)  # the largest score alone gives 1; 0 for an empty jet
     return features_of(numerator) / numerator.spread(denominator_BH)
 
 
@@ -63,7 +63,7 @@ class ParticleBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = norm_layer(norm, inputs)
-        self.dropout = Dropout(dropout, (inputs,))
+        self.dropout = Dropout(dropout, (inputs,), of="particle")
         self.linear = followed_by(activation, nn.Linear(inputs, outputs))
         self.context = Context(inputs, outputs, context, activation, dropout, heads) if context else None
         self.activation = activation_layer(activation)
@@ -92,7 +92,7 @@ def normalise_particles(norm: nn.Module, particles: Particles) -> Tensor:
 
 
 class Context(nn.Module):
-    """What particles are told about their jet: pool -> (dropout -> linear -> activation) -> dropout -> linear."""
+    """What particles learn of their jet: pool -> dropout -> linear -> activation -> dropout -> linear."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Attention(nn.Module):
     def __init__(self, features: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.repeats = features // heads
-        self.dropout = Dropout(dropout, (features,))
+        self.dropout = Dropout(dropout, (features,), of="particle")
         self.score = nn.Linear(features, heads)
 
     def forward(self, particles: Particles) -> Tensor:
@@ -177,6 +177,7 @@ def pt_weighted_mean(particles: Particles) -> Tensor:
     coordinates = coordinates_of(particles)
     assert coordinates is not None
     pt = coordinates[..., 2:3].to(features_of(particles).dtype)
+    pt = torch.where(torch.isfinite(pt), pt, 0.0)
     total_B1 = particles.with_features(pt).sum().clamp(min=torch.finfo(pt.dtype).tiny)
     return particles.with_features(features_of(particles) * (pt / particles.spread(total_B1))).sum()
 
@@ -190,7 +191,7 @@ class LastState(nn.Module):
     def __init__(self, features: int, size: int, dropout: float) -> None:
         super().__init__()
         self.size = size
-        self.dropout = Dropout(dropout, (features,))
+        self.dropout = Dropout(dropout, (features,), of="particle")
         self.lstm = nn.LSTM(features, size, batch_first=True)
 
     def forward(self, particles: Particles) -> Tensor:

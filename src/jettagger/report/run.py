@@ -1,0 +1,65 @@
+"""`jettagger evaluate`: runs score test jets, are measured and compared, and become a report.
+
+    DIR/report.html, DIR/report.json, DIR/figures/*.pdf and *.png, DIR/predictions.root
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jettagger.errors import JettaggerError
+from jettagger.evaluation.comparison import compare
+from jettagger.evaluation.output import write_scores
+from jettagger.evaluation.predictions import Predictions
+from jettagger.evaluation.runs import open_runs, predict_all
+from jettagger.evaluation.schema import EvaluationSection
+from jettagger.evaluation.table import format_table
+from jettagger.files import check_writable
+from jettagger.report.page import write_report
+
+
+def evaluate_runs(
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    data: Sequence[str] = (),
+    mc_dropout: int | None = None,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Evaluates runs and bundles side by side and returns the path of the page.
+
+    `data` are test files (`FILES` or `SAMPLE=FILES`) in place of those of the configs. How things are measured
+    is taken from the first run's config. Raises JettaggerError for whatever does not fit together.
+    """
+    if output.exists() and not output.is_dir():
+        raise JettaggerError(f"--output {output} is a file; a report is a folder")
+    check_writable(output / "report.html")
+    runs = open_runs(paths, device=device)
+    settings = EvaluationSection.model_validate(runs[0].document.get("evaluation") or {})
+    passes = settings.mc_dropout if mc_dropout is None else mc_dropout
+    predictions = predict_all(runs, data, mc_dropout=passes or 0, say=say)
+    evaluation = compare(predictions, settings)
+    say(format_table(evaluation.results))
+    page = write_report(evaluation, output)
+    write_scores(output / "predictions.root", _columns(predictions))
+    return page
+
+
+def _columns(predictions: Sequence[Predictions]) -> dict[str, NDArray[Any]]:
+    """One row a jet: what it is, and what each run says of it."""
+    first = predictions[0]
+    columns: dict[str, NDArray[Any]] = {"label": first.labels_N, "weight": first.weights_N, **first.spectators}
+    for run in predictions:
+        name = "".join(c if c.isalnum() else "_" for c in run.name).strip("_")
+        if run.scores_N is not None:
+            columns[f"{name}_score"] = run.scores_N
+        if run.decomposition is not None:
+            for index, label in enumerate(run.classes):
+                columns[f"{name}_{label}"] = np.ascontiguousarray(run.decomposition.probabilities_NC[:, index])
+                columns[f"{name}_std_{label}"] = np.ascontiguousarray(run.decomposition.std_NC[:, index])
+            columns[f"{name}_mutual_information"] = run.decomposition.mutual_information_N
+    return columns

@@ -1,0 +1,76 @@
+"""Probabilities of the members of a deep ensemble (arXiv:1612.01474), and whether each member is sound.
+
+Shapes: M members, B or N jets, C classes.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jettagger.batch import Inputs
+from jettagger.models.parts.model import JetModel
+from jettagger.uncertainty.decomposition import Floats
+
+CONSTANT = 1e-6
+"""A member whose probabilities vary less than this over all jets has learned nothing."""
+
+
+class MemberHealth(NamedTuple):
+    """What is wrong with a member, if anything. Members are reported, never dropped."""
+
+    member: int
+    problem: str | None
+    """None, `not finite`, `constant` or `no better than the class fractions`."""
+
+
+def probabilities_of(logits: Tensor) -> Floats:
+    """Softmax over the last axis in float64: (..., C)."""
+    probabilities: Floats = torch.softmax(logits.detach().double(), -1).cpu().numpy()
+    return probabilities
+
+
+def member_probabilities(models: Sequence[JetModel], inputs: Inputs) -> Floats:
+    """(M, B, C), each model in evaluation mode, which is put back afterwards."""
+    members = []
+    for model in models:
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            members.append(probabilities_of(model(inputs)))
+        model.train(was_training)
+    return np.stack(members)
+
+
+def member_health(
+    probabilities_MNC: NDArray[np.floating],
+    labels_N: NDArray[np.int64] | None = None,
+    weights_N: NDArray[np.floating] | None = None,
+) -> list[MemberHealth]:
+    """Each member's state, from its probabilities for a validation sample; labels -1 are left out."""
+    return [
+        MemberHealth(member, _problem(np.asarray(p_NC, np.float64), labels_N, weights_N))
+        for member, p_NC in enumerate(probabilities_MNC)
+    ]
+
+
+def _problem(
+    p_NC: Floats, labels_N: NDArray[np.int64] | None, weights_N: NDArray[np.floating] | None
+) -> str | None:
+    if not np.isfinite(p_NC).all():
+        return "not finite"
+    if len(p_NC) > 1 and np.ptp(p_NC, axis=0).max() < CONSTANT:
+        return "constant"
+    if labels_N is None or not (labels_N >= 0).any():
+        return None
+    known_N = labels_N >= 0
+    labels_N, p_NC = labels_N[known_N], p_NC[known_N]
+    w_N = np.ones(len(labels_N)) if weights_N is None else np.asarray(weights_N, np.float64)[known_N]
+    fractions_C = np.bincount(labels_N, w_N, p_NC.shape[1]) / w_N.sum()
+    tiny = np.finfo(np.float64).tiny
+    own = -np.log(np.maximum(p_NC[np.arange(len(labels_N)), labels_N], tiny)) @ w_N
+    guess = -np.log(np.maximum(fractions_C[labels_N], tiny)) @ w_N
+    return "no better than the class fractions" if own >= guess else None

@@ -1,0 +1,140 @@
+"""Killed anywhere and resumed, a training ends in the same weights as one that was left alone."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from killed import OPTIONS, train
+from memory import equal, make_training
+
+from jettagger.errors import JettaggerError
+from jettagger.training.checkpoints import LAST, PREVIOUS, load_last, load_weights, save_last
+from jettagger.training.loop import train_member
+
+NO_TIMES = {"seconds", "jets_per_second"}
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without the times, which differ from run to run."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in NO_TIMES} for row in rows]
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(folder / LAST, weights_only=True)["content"]["state"]
+    return content
+
+
+def assert_same_end(first: Path, second: Path) -> None:
+    one, two = state_of(first), state_of(second)
+    assert equal(one["model"], two["model"])
+    assert equal(one["average"], two["average"])
+    for index, moments in one["optimiser"]["state"].items():
+        assert equal(moments, two["optimiser"]["state"][index])
+    assert one["plateau"] == two["plateau"]
+    assert equal(load_weights(first / "best.pt"), load_weights(second / "best.pt"))
+    assert lines(first) == lines(second)
+
+
+def kill(folder: Path, kills: list[tuple[str, int]], seconds: float | None) -> list[str]:
+    script = Path(__file__).with_name("killed.py")
+    command = [sys.executable, str(script), str(folder), json.dumps(kills), json.dumps(seconds)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    train(folder, None)
+    return folder
+
+
+@pytest.mark.parametrize("seconds", [None, 1.0e-9], ids=["checkpoint an epoch", "checkpoint a step"])
+def test_killed_at_random_steps(alone: Path, tmp_path: Path, seconds: float | None) -> None:
+    most = 6 if seconds is None else 3  # without progress between two kills the training would never end
+    kills = [("step", random.Random(str(seconds)).randint(2, most)) for _ in range(4)]
+    if seconds is None:
+        kills = [("step", count + 6) for _, count in kills[:2]]
+    outcome = kill(tmp_path, kills, seconds)
+    assert all(line.endswith("killed") for line in outcome[:-1]), outcome
+    assert outcome[-1] == "nowhere 1 ended with 0"
+    assert_same_end(alone, tmp_path)
+
+
+def test_killed_while_saving(alone: Path, tmp_path: Path) -> None:
+    kills = [("write", 3), ("rename", 4), ("best", 2), ("record", 1), ("write", 1)]
+    outcome = kill(tmp_path, kills, 1.0e-9)
+    assert all(line.endswith("killed") for line in outcome[:-1]), outcome
+    assert outcome[-1] == "nowhere 1 ended with 0"
+    assert_same_end(alone, tmp_path)
+    assert not list(tmp_path.glob(".*")), "what was written aside is removed"
+
+
+def test_resuming_a_finished_training_changes_nothing(alone: Path) -> None:
+    before = {path.name: path.read_bytes() for path in alone.glob("*.jsonl")}
+    result = train(alone, None)
+    assert len(result.history) == OPTIONS["epochs"]
+    assert {path.name: path.read_bytes() for path in alone.glob("*.jsonl")} == before
+
+
+def test_resume_without_a_checkpoint_starts(tmp_path: Path) -> None:
+    assert len(train_member(make_training(tmp_path, epochs=1), resume=True).history) == 1
+
+
+def test_a_used_folder_is_not_overwritten(tmp_path: Path) -> None:
+    train_member(make_training(tmp_path, epochs=1))
+    with pytest.raises(JettaggerError, match=r"holds a training: --resume goes on with it"):
+        train_member(make_training(tmp_path, epochs=1))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "missing"])
+def test_a_damaged_checkpoint_falls_back(
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = make_training(tmp_path, epochs=3)
+    weights = load_weights(train_member(training).weights)
+    last = tmp_path / LAST
+    whole = bytearray(last.read_bytes())
+    if damage == "missing":
+        last.unlink()
+    elif damage == "flipped":
+        at = len(whole) // 2
+        whole[at] ^= 0xFF
+        last.write_bytes(bytes(whole))
+    else:
+        last.write_bytes(bytes(whole[: len(whole) // 2 if damage == "truncated" else 0]))
+    state, remarks = load_last(tmp_path, {**training.config, "member": 0, "precision in use": "float32"})
+    assert state is not None
+    assert len(state["history"]) == 2
+    assert f"going on from {tmp_path / PREVIOUS}, step 12" in remarks[-1]
+    if damage != "missing":
+        assert "cannot be used: damaged" in remarks[0]
+    resumed = train_member(make_training(tmp_path, epochs=3), resume=True)
+    assert equal(load_weights(resumed.weights), weights)
+
+
+def test_a_changed_number_is_noticed(tmp_path: Path) -> None:
+    save_last(tmp_path, {}, {"step": 1, "model": {"w": torch.ones(3)}})
+    file = torch.load(tmp_path / LAST, weights_only=True)
+    file["content"]["state"]["model"]["w"][1] = 2.0
+    torch.save(file, tmp_path / LAST)
+    with pytest.raises(JettaggerError, match="its checksum does not match; remove"):
+        load_last(tmp_path, {})
+
+
+def test_another_config_is_refused(tmp_path: Path) -> None:
+    train_member(make_training(tmp_path, epochs=2))
+    for options, difference in [
+        ({"epochs": 3}, r"training\.epochs: 2 → 3"),
+        ({"epochs": 2, "optimiser": {"lr": 0.1}}, r"training\.optimiser\.lr: 0\.001 → 0\.1"),
+        ({"epochs": 2, "member": 1}, r"member: 0 → 1"),
+    ]:
+        with pytest.raises(JettaggerError, match=rf"belongs to another config \({difference}\)"):
+            train_member(make_training(tmp_path, **options), resume=True)
+    train_member(make_training(tmp_path, epochs=2, threads=1, tensorboard=False), resume=True)

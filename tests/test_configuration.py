@@ -138,7 +138,7 @@ TOP_LEVEL_KEYS = ", ".join(Config.model_fields)
         (
             "data/QCD_*.root",
             "17",
-            "a.yaml:4: data.train.QCD: 17 is a whole number; a path or glob, or a list of them "
+            "a.yaml:4: data.train.QCD: 17 is a whole number; a path or glob, a list of them "
             "or a map {files, weight} is expected",
         ),
         (
@@ -546,6 +546,14 @@ def test_every_field_of_every_section_is_described() -> None:
         if not info.description
     ]
     assert missing == []
+
+
+def test_the_page_about_the_configuration_is_current() -> None:
+    script = Path(__file__).parents[1] / "scripts" / "document_configuration.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_reading_the_config_classes_does_not_import_torch() -> None:

@@ -1,7 +1,7 @@
 """Trains in children that are killed one after the other, then once to the end.
 
-`killed.py FOLDER KILLS SECONDS`: KILLS is a JSON list of [where, count]: the child dies when it reaches `where`
-for the count-th time. All are forked from a process that has only imported PyTorch, so that it is imported once.
+`killed.py SERIES`: a JSON list of {folder, kills, seconds}; kills are [where, count], the child dies when it
+reaches `where` for the count-th time. All are forked from one process, so that PyTorch is imported once.
 """
 
 import json
@@ -80,16 +80,17 @@ def after(function: Callable[..., Any], die: Callable[[], None]) -> Callable[...
 
 
 def main() -> None:
-    folder, kills, seconds = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
     torch.set_num_threads(1)
-    for where, count in [*kills, ["nowhere", 1]]:
-        child = os.fork()
-        if child == 0:
-            arm(where, count)
-            train(folder, seconds)
-            os._exit(0)
-        died = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(where, count, "killed" if died == -signal.SIGKILL else f"ended with {died}", flush=True)
+    for series in json.loads(sys.argv[1]):
+        for where, count in [*series["kills"], ["nowhere", 1]]:
+            child = os.fork()
+            if child == 0:
+                arm(where, count)
+                train(Path(series["folder"]), series["seconds"])
+                os._exit(0)
+            died = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            outcome = "killed" if died == -signal.SIGKILL else f"ended with {died}"
+            print(series["folder"], where, count, outcome, flush=True)
 
 
 if __name__ == "__main__":

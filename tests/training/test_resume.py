@@ -41,13 +41,6 @@ def assert_same_end(first: Path, second: Path) -> None:
     assert lines(first) == lines(second)
 
 
-def kill(folder: Path, kills: list[tuple[str, int]], seconds: float | None) -> list[str]:
-    script = Path(__file__).with_name("killed.py")
-    command = [sys.executable, str(script), str(folder), json.dumps(kills), json.dumps(seconds)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-    return done.stdout.splitlines()
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
@@ -55,25 +48,40 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("seconds", [None, 1.0e-9], ids=["checkpoint an epoch", "checkpoint a step"])
-def test_killed_at_random_steps(alone: Path, tmp_path: Path, seconds: float | None) -> None:
-    most = 6 if seconds is None else 3  # without progress between two kills the training would never end
-    kills = [("step", random.Random(str(seconds)).randint(2, most)) for _ in range(4)]
-    if seconds is None:
-        kills = [("step", count + 6) for _, count in kills[:2]]
-    outcome = kill(tmp_path, kills, seconds)
-    assert all(line.endswith("killed") for line in outcome[:-1]), outcome
-    assert outcome[-1] == "nowhere 1 ended with 0"
-    assert_same_end(alone, tmp_path)
+def random_steps(*ranges: tuple[int, int]) -> list[tuple[str, int]]:
+    chosen = random.Random(11)
+    return [("step", chosen.randint(*bounds)) for bounds in ranges]
 
 
-def test_killed_while_saving(alone: Path, tmp_path: Path) -> None:
-    kills = [("write", 3), ("rename", 4), ("best", 2), ("record", 1), ("write", 1)]
-    outcome = kill(tmp_path, kills, 1.0e-9)
-    assert all(line.endswith("killed") for line in outcome[:-1]), outcome
-    assert outcome[-1] == "nowhere 1 ended with 0"
-    assert_same_end(alone, tmp_path)
-    assert not list(tmp_path.glob(".*")), "what was written aside is removed"
+SERIES: dict[str, tuple[list[tuple[str, int]], float | None]] = {
+    # Without a checkpoint between two kills the training would never end: six steps are an epoch.
+    "at random steps, a checkpoint an epoch": (random_steps((7, 12), (7, 12)), None),
+    "at random steps, a checkpoint a step": (random_steps((2, 8), (2, 6), (2, 4), (2, 4)), 1.0e-9),
+    "while saving": ([("write", 3), ("rename", 4), ("best", 2), ("record", 1), ("write", 1)], 1.0e-9),
+}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[str]]]:
+    """The folder of each series, and what became of its children."""
+    folders = {name: tmp_path_factory.mktemp("killed") for name in SERIES}
+    series = [{"folder": str(folders[name]), "kills": k, "seconds": s} for name, (k, s) in SERIES.items()]
+    command = [sys.executable, str(Path(__file__).with_name("killed.py")), json.dumps(series)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    lines = done.stdout.splitlines()
+    return {
+        name: (folder, [line.removeprefix(f"{folder} ") for line in lines if line.startswith(f"{folder} ")])
+        for name, folder in folders.items()
+    }
+
+
+@pytest.mark.parametrize("series", SERIES)
+def test_killed_and_resumed(alone: Path, killed: dict[str, tuple[Path, list[str]]], series: str) -> None:
+    folder, outcome = killed[series]
+    kills = SERIES[series][0]
+    assert outcome == [*(f"{where} {count} killed" for where, count in kills), "nowhere 1 ended with 0"]
+    assert_same_end(alone, folder)
+    assert not list(folder.glob(".*")), "what was written aside is removed"
 
 
 def test_resuming_a_finished_training_changes_nothing(alone: Path) -> None:

@@ -49,9 +49,9 @@ def check_labels(batch: Batch, classes: int) -> None:
     lowest, highest = (int(x) for x in torch.aminmax(batch.labels_B))
     if lowest < 0:
         unlabelled_B = batch.labels_B < 0
-        indices = batch.index_B[unlabelled_B][:5].tolist()
+        indices = ", ".join(str(index) for index in batch.index_B[unlabelled_B][:5].tolist())
         raise JettaggerError(
-            f"{int(unlabelled_B.sum())} of {len(batch)} jets in a batch have no class (jets {indices}, …);"
+            f"{int(unlabelled_B.sum())} of {len(batch)} jets in a batch have no class (such as {indices});"
             " training needs labelled jets: check `classes` against `data.selection`"
         )
     if highest >= classes:

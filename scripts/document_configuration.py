@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the sections of the YAML: python scripts/document_configuration.py [--check]"""
+"""Writes docs/configuration.md from the sections of the YAML; with --check, says whether it is current."""
 
 import json
 import sys
@@ -22,14 +22,15 @@ HEAD = """\
 
 <!-- Written by scripts/document_configuration.py from the docstrings of the sections. -->
 
-A run is described by one YAML file. It is checked as a whole before a data file is opened: unknown keys, wrong
-types and values that do not go together are reported at once, with file and line. `jettagger schema` prints its
-JSON Schema, by which an editor completes and checks it; `--set training.epochs=3` overrides a key of it.
+A run is described by one YAML file. It is checked as a whole before a data file is opened: unknown keys,
+wrong types and values that do not go together are reported at once, with file and line. `jettagger schema`
+prints its JSON Schema, by which an editor completes and checks it; `--set training.epochs=3` overrides a
+key of it.
 
-Numbers may be written as `1e-3`. Only `true` and `false` are truth values: `yes`, `no`, `on` and `off` are text.
-Text that begins with one of `* & ! % @` or holds `: ` needs quotes. A key that stands twice is an error; anchors
-(`&name`), aliases (`*name`) and merges (`<<: *name`) are understood. Paths are relative to the folder in which
-`jettagger` is started.
+Numbers may be written as `1e-3`. Only `true` and `false` are truth values: `yes`, `no`, `on` and `off` are
+text. Text that begins with one of `* & ! % @` or holds `: ` needs quotes. A key that stands twice is an
+error; anchors (`&name`), aliases (`*name`) and merges (`<<: *name`) are understood. Paths are relative to
+the folder in which `jettagger` is started.
 """
 
 NAMES = "*"

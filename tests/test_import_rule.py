@@ -1,4 +1,4 @@
-"""A module imports only from rows above its own, rooms in one row never import each other, torch comes late."""
+"""Modules import only from rows above their own, never from a room in their row; torch comes late."""
 
 import ast
 import subprocess

@@ -105,13 +105,11 @@ def _evaluation_problems(config: Config) -> list[Problem]:
 
 def problems_of_model(config: Config) -> list[Problem]:
     """Why the architecture cannot be built for these inputs and classes; imports torch."""
-    import torch
-
     from jettagger import models
     from jettagger.data.columns import Columns
 
     try:
-        models.build(config.model, Columns(config).spec, len(config.classes), torch.Generator())
+        models.check(config.model, Columns(config).spec, len(config.classes))
     except JettaggerError as error:
         key, message = re.fullmatch(r"(?:(model[\w.]*): )?(.*)", str(error), re.DOTALL).groups("model")  # type: ignore[union-attr]
         return [Problem(tuple(key.split(".")), message)]

@@ -9,6 +9,7 @@ from jettagger.batch import Packed
 from jettagger.models.parts.images import Channel, JetImage, PixelNormalisation, flipped, rotated, rows_of
 
 OFF = {"centre": False, "rotate": False, "flip": False, "normalise": False}
+PT = (Channel("pt", None),)
 
 
 def particles(rows, lengths=None, features=None):
@@ -24,7 +25,7 @@ def random_jets(seed=0, jets=6):
     return Packed(torch.zeros(len(x_NK), 1), torch.full((jets,), 30), x_NK)
 
 
-def image(channels=(Channel("pt", None),), pixels=5, half_width=0.5, **steps):
+def image(channels=PT, pixels=5, half_width=0.5, **steps):
     return JetImage(channels, pixels=pixels, half_width=half_width, **(OFF | steps))
 
 

@@ -11,7 +11,7 @@ import torch
 from memory import MemoryBatches, equal, make_jets, make_model, make_training
 
 from jettagger.errors import JettaggerError
-from jettagger.training.checkpoints import load_weights
+from jettagger.training.checkpoints import load_history, load_weights
 from jettagger.training.device import Hardware, choose_hardware, has_bfloat16
 from jettagger.training.loop import train_member
 from jettagger.training.progress import Progress
@@ -169,6 +169,7 @@ def test_metrics_are_lines_of_json(tmp_path: Path) -> None:
     result = train_member(make_training(tmp_path, model=make_model(classes=3), epochs=2))
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
+    assert load_history(tmp_path) == result.history
     assert [row["step"] for row in rows] == [6, 12]
     assert rows[1]["validation_loss"] == result.history[1].validation_loss
     assert rows[0]["auc"] is None, "the third class has no jets"

@@ -1,6 +1,7 @@
 """Checkpoints `last.pt`, `previous.pt` and `best.pt`: each is whole or absent, and carries its checksum."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from torch import Tensor
 
 from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
+from jettagger.training.state import EpochRecord
 
 FORMAT = 1
 """Raised by hand when what a checkpoint holds changes."""
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+
+METRICS = "metrics.jsonl"
 
 FREE = {
     "training.device",
@@ -78,6 +82,16 @@ def load_last(directory: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any
     if remarks:
         raise JettaggerError("; ".join(remarks) + f"; remove {directory} to train anew")
     return None, remarks
+
+
+def load_history(directory: Path) -> tuple[EpochRecord, ...]:
+    """The complete epochs, from metrics.jsonl. Raises JettaggerError when it is missing or damaged."""
+    path = directory / METRICS
+    try:
+        rows = path.read_text(encoding="utf-8").splitlines()
+        return tuple(EpochRecord(**json.loads(row)) for row in rows)
+    except (OSError, TypeError, ValueError) as error:
+        raise JettaggerError(f"{path} cannot be read: {error}") from error
 
 
 def clear_leftovers(directory: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from jettagger.batch import Batch, Inputs
@@ -32,8 +32,6 @@ from jettagger.training.schema import TrainingSection
 from jettagger.training.state import EpochRecord, EpochSums, TrainingState, start_average, update_average
 from jettagger.training.tensorboard import Log
 from jettagger.training.validation import validate
-
-METRICS = "metrics.jsonl"
 
 CHECK_EVERY = 32
 """Steps between two looks at the loss on an accelerator, where each look waits for it."""
@@ -149,7 +147,7 @@ def _start(training: Training, resume: bool) -> TrainingState:
         if content is not None:
             state.restore(content)
         training.progress.say(f"resuming after step {state.step} of {training.steps}")
-    with written_aside(directory / METRICS) as aside:
+    with written_aside(directory / checkpoints.METRICS) as aside:
         aside.write_text("".join(_line(record) for record in state.history), encoding="utf-8")
     return state
 
@@ -201,7 +199,7 @@ def _step(training: Training, state: TrainingState, given: Batch) -> None:
     loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, section.label_smoothing)
     state.optimiser.zero_grad()
     loss.step.backward()  # type: ignore[no-untyped-call]
-    norm = clip_gradients(training.model, section.gradient_clip)
+    norm = clip_gradients(state.optimiser, section.gradient_clip)
     training.pending.append((state.step, torch.stack((loss.losses.detach(), loss.weights, norm))))
     if training.hardware.device.type == "cpu" or len(training.pending) == CHECK_EVERY:
         _look(training, state)
@@ -261,7 +259,7 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     if best:
         checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
     checkpoints.save_last(training.directory, _identity(training), state.content())
-    with (training.directory / METRICS).open("a", encoding="utf-8") as lines:
+    with (training.directory / checkpoints.METRICS).open("a", encoding="utf-8") as lines:
         lines.write(_line(record))
     log.add(record)
     training.progress.end(record, best=best)
@@ -272,9 +270,10 @@ def _finished(section: TrainingSection, state: TrainingState) -> bool:
     return state.epoch == section.epochs or (stopping is not None and state.best.waited >= stopping.patience)
 
 
-def clip_gradients(model: nn.Module, limit: float | None) -> Tensor:
+def clip_gradients(optimiser: torch.optim.Optimizer, limit: float | None) -> Tensor:
     """The norm of the gradient over all parameters; where it exceeds `limit`, it is scaled down to it."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    groups = optimiser.param_groups
+    gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     if limit is not None:
         torch._foreach_mul_(gradients, (limit / norm.clamp(min=limit)))

@@ -39,7 +39,8 @@ def cross_entropy(logits_BC: Tensor, labels_B: Tensor, weights_B: Tensor, smooth
     if logits_BC.dtype in (torch.bfloat16, torch.float16):
         logits_BC = logits_BC.float()
     losses_B = functional.cross_entropy(logits_BC, labels_B, reduction="none", label_smoothing=smoothing)
-    return WeightedLoss((weights_B * losses_B).sum(), weights_B.sum(), weights_B.abs().sum())
+    magnitude = torch.linalg.vector_norm(weights_B, 1)
+    return WeightedLoss(torch.dot(weights_B.to(losses_B.dtype), losses_B), weights_B.sum(), magnitude)
 
 
 def check_labels(batch: Batch, classes: int) -> None:

@@ -24,7 +24,11 @@ def build_optimiser(model: nn.Module, section: OptimiserSection) -> torch.optim.
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
+    groups = (
+        [group for group in groups if group["params"]]
+        if decay
+        else [{"params": trained, "weight_decay": 0.0}]
+    )
     if section.name == "sgd":
         return torch.optim.SGD(
             groups, lr=section.lr, momentum=section.momentum, nesterov=section.nesterov, fused=True

@@ -1,10 +1,10 @@
 """`jettagger train`: from a config to a run directory with a tagger in it.
 
-    RUN/config.yaml       the resolved config
-    RUN/run.json          what the run was: the tagger's card, hardware, time; written last
-    RUN/member_K/         checkpoints, metrics.jsonl and result.json of member K
-    RUN/baselines/        what the config asks for under `baselines`
-    RUN/tagger/           the bundle
+RUN/config.yaml       the resolved config
+RUN/run.json          what the run was: the tagger's card, hardware, time; written last
+RUN/member_K/         checkpoints, metrics.jsonl and result.json of member K
+RUN/baselines/        what the config asks for under `baselines`
+RUN/tagger/           the bundle
 """
 
 import json
@@ -89,7 +89,9 @@ def train(
     began = time.monotonic()
     members = range(recipe.ensemble.members)
     if member is not None and member not in members:
-        raise JettaggerError(f"--member {member}: ensemble.members is {len(members)}; members are counted from 0")
+        raise JettaggerError(
+            f"--member {member}: ensemble.members is {len(members)}; members are counted from 0"
+        )
     chosen = list(members) if member is None else [member]
     hardware = choose_hardware(recipe.training.device, recipe.training.precision)
     _open(output, chosen, resume=resume, overwrite=overwrite)
@@ -186,12 +188,15 @@ def _identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
     document = recipe.document
     data = {"key": sides.keys, "validation": document["data"].get("validation")}
     kept = {name: document[name] for name in ("classes", "inputs", "model", "training") if name in document}
-    return {"data": data, "ensemble": {"vary": list(recipe.ensemble.vary)}, **kept, "weights": document.get("weights")}
+    return {
+        "data": data,
+        "ensemble": {"vary": list(recipe.ensemble.vary)},
+        **kept,
+        "weights": document.get("weights"),
+    }
 
 
-def _batches(
-    recipe: Recipe, sides: Sides, stream: int, inputs: InputSpec
-) -> tuple[Batches, Batches]:
+def _batches(recipe: Recipe, sides: Sides, stream: int, inputs: InputSpec) -> tuple[Batches, Batches]:
     balance = recipe.data.weights.training.balance == "classes"
     train = Batches(
         sides.train,
@@ -289,7 +294,12 @@ def _card(recipe: Recipe, sides: Sides, output: Path) -> dict[str, Any]:
 
 
 def _described(feature: Feature) -> dict[str, Any]:
-    return {"name": feature.name, "normalise": feature.normalise, "clip": feature.clip, "missing": feature.missing}
+    return {
+        "name": feature.name,
+        "normalise": feature.normalise,
+        "clip": feature.clip,
+        "missing": feature.missing,
+    }
 
 
 def _validation_figures(tagger: Tagger, sides: Sides) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from jettagger.evaluation.results import Evaluation, Result
 from jettagger.report.class_figures import calibration_drawing, confusion_drawing, scores_drawing
 from jettagger.report.jet_figures import mass_drawing, pt_drawing
 from jettagger.report.roc_figures import roc_drawing, significance_drawing
-from jettagger.report.style import Drawing, hep_style
+from jettagger.report.style import Drawing, freeze, hep_style
 from jettagger.report.training_figures import training_drawing
 from jettagger.report.uncertainty_figures import coverage_drawing, uncertainty_drawings
 
@@ -33,7 +33,10 @@ def draw(evaluation: Evaluation) -> list[Drawing]:
         drawings.append(training_drawing(results, label))
         drawings.extend(uncertainty_drawings(results, label))
         drawings.append(coverage_drawing(results, label))
-    return [drawing for drawing in drawings if drawing is not None]
+        drawn = [drawing for drawing in drawings if drawing is not None]
+        for drawing in drawn:
+            freeze(drawing.figure)
+    return drawn
 
 
 def drawn_pairs(results: Sequence[Result]) -> list[str]:

@@ -51,7 +51,10 @@ thead th:first-child { background: #fff; }
 figure { margin: 0 0 2rem; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption, .small { font-size: .9rem; color: #4a545e; max-width: 46rem; }
+.figures { display: grid; gap: 0 2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
 .narrow { max-width: 38rem; }
+.panels { grid-column: 1 / -1; }
 .note { border-left: 4px solid #ffa90e; background: #fff8ea; padding: .5rem .9rem; margin: .6rem 0; }
 dt { font-weight: 600; margin-top: .7rem; }
 dd { margin: 0; }
@@ -66,6 +69,7 @@ footer { margin-top: 3rem; font-size: .85rem; color: #4a545e; }
   nav { display: none; }
   figure, tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
+  .figures { display: block; }
   .wide { overflow: visible; }
   table { font-size: 7.5pt; }
 }
@@ -109,7 +113,7 @@ _DEFINITIONS = (
 
 
 def write_report(evaluation: Evaluation, directory: Path | str, *, title: str = "Tagger evaluation") -> Path:
-    """Writes `report.html`, `report.json` and `figures/*.pdf, *.png` into `directory`; returns the HTML's path.
+    """Writes `report.html`, `report.json` and `figures/*.pdf, *.png` into `directory`; returns the page.
 
     Everything is drawn before the first file is written, and each file is whole or absent, the page last.
     """
@@ -139,7 +143,8 @@ def to_html(evaluation: Evaluation, drawings: Sequence[Drawing], title: str) -> 
         before = _EXTRAS[anchor](evaluation) if anchor in _EXTRAS else ""
         if shown or before:
             figures = "\n".join(_figure(drawing, images[drawing.name]) for drawing in shown)
-            parts.append(f'<section id="{anchor}">\n<h2>{heading}</h2>\n{before}\n{figures}\n</section>')
+            inside = f'{before}\n<div class="figures">\n{figures}\n</div>'
+            parts.append(f'<section id="{anchor}">\n<h2>{heading}</h2>\n{inside}\n</section>')
     terms = "\n".join(f"<dt>{escape(term)}</dt><dd>{escape(words)}</dd>" for term, words in _DEFINITIONS)
     parts.append(f'<section id="definitions">\n<h2>Definitions</h2>\n<dl>{terms}</dl>\n</section>')
     parts.append(

@@ -158,6 +158,12 @@ def steps(axes: Axes, edges: Floats, heights: Floats, errors: Floats, **style: A
     )
 
 
+def freeze(figure: Figure) -> None:
+    """Settles the layout once; without this every saved format would compute it again."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def axis_label(variable: str) -> str:
     """`Jet pT [GeV]` for the usual spectators, else the name as it stands."""
     known = {

@@ -18,7 +18,8 @@ def html_table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of plain text, the first one titles, the first column names; scrolls sideways where it is wide."""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
     body = "\n".join(_html_row(row) for row in rows[1:])
-    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    return f'<div class="wide">{table}</div>'
 
 
 def _html_row(row: Sequence[str]) -> str:
@@ -27,8 +28,10 @@ def _html_row(row: Sequence[str]) -> str:
 
 
 def headline_table(evaluation: Evaluation) -> str:
-    """One line a run."""
-    return html_table(headline(evaluation.results))
+    """One line a run; the number of jets stands above it where all runs have the same."""
+    rows = headline(evaluation.results)
+    same = len({result.n_jets for result in evaluation.results}) == 1
+    return html_table([row[:-1] for row in rows] if same else rows)
 
 
 def pairs_table(results: Sequence[Result]) -> str:

@@ -1,6 +1,7 @@
-"""One small sample of QCD and one of top for all tests of the simulation."""
+"""Small samples for all tests of the simulation, generated once."""
 
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -9,18 +10,32 @@ pytest.importorskip("fastjet")
 
 from jettagger.simulation import SimulationOptions, SimulationSummary, simulate
 
-
-def make(folder: Path, process: str, jets: int, **options: object) -> SimulationSummary:
-    """A sample in `folder`, named by its process."""
-    asked = SimulationOptions(process=process, jets=jets, **options)  # type: ignore[arg-type]
-    return simulate(asked, folder / f"{process}.root", progress=False)
+Sample = Callable[[str], SimulationSummary]
+JETS = 120
 
 
 @pytest.fixture(scope="session")
-def qcd(tmp_path_factory: pytest.TempPathFactory) -> SimulationSummary:
-    return make(tmp_path_factory.mktemp("qcd"), "QCD", 150, seed=1)
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """`sample(process)`: the summary of `JETS` jets, whose `output` is the file."""
+    made: dict[str, SimulationSummary] = {}
+
+    def get(process: str) -> SimulationSummary:
+        if process not in made:
+            options = SimulationOptions(process=process, jets=JETS, seed=1)
+            path = tmp_path_factory.mktemp(process) / f"{process}.root"
+            made[process] = simulate(options, path, progress=False)
+        return made[process]
+
+    return get
 
 
 @pytest.fixture(scope="session")
-def top(tmp_path_factory: pytest.TempPathFactory) -> SimulationSummary:
-    return make(tmp_path_factory.mktemp("top"), "Tbqq", 150, seed=1)
+def jets(sample: Sample) -> Callable[[str], Any]:
+    """`jets(process)`: the awkward array of the sample's file."""
+    import uproot
+
+    def get(process: str) -> Any:
+        with uproot.open(sample(process).output) as file:
+            return file["tree"].arrays()
+
+    return get

@@ -1,4 +1,4 @@
-"""FastJet's banner, which it prints to stdout at the first clustering: kept (it asks to be cited), on stderr."""
+"""FastJet's banner, printed to stdout at the first clustering: kept (it asks to be cited), on stderr."""
 
 import os
 import sys

@@ -3,11 +3,7 @@
 A block is a fixed number of accepted events. Pythia is initialised once a process with a seed of the
 sample, so that its cross-section maxima agree in all workers; before each block its generator is re-seeded
 and its counters are reset.
-
-Most events with pT-hat near the jet threshold have no jet in range. At a shower scale of 5 GeV the hard
-partons are there, but 97 % of the time is still to be spent, on soft showers and multiparton interactions
-(measured: 0.24 of 7.9 ms are gone). Events are vetoed at this scale, so that pT-hat can start well below the
-threshold at little cost.
+Events that can give no jet are dropped early (`veto`), so that pT-hat can start well below the threshold.
 """
 
 from dataclasses import dataclass
@@ -17,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jettagger.errors import JettaggerError, unknown_name
-from jettagger.simulation.banners import banners_to_stderr
 from jettagger.simulation.options import SimulationOptions, setting_key
 from jettagger.simulation.processes import PROCESSES
+from jettagger.simulation.veto import veto
 
 BLOCK_EVENTS = 100
 """Events a block. A change of this number changes all samples."""
 
-VETO_SCALE = 5.0
-"""Shower scale in GeV at which hopeless events are dropped."""
+PT_HAT_FACTOR = 0.6
+"""pT-hat starts at this factor times the lower limit of the jets' pT; below lie less than 1 % of the jets."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -96,7 +92,7 @@ class Generator:
         self._process = PROCESSES[options.process]
         self._key = options.generator_key
         self._pythia = configured(options)
-        self._veto = _veto(options)  # Pythia keeps no reference of its own
+        self._veto = veto(self._pythia, options)  # Pythia keeps no reference of its own
         self._pythia.setUserHooksPtr(self._veto)
         if not self._pythia.init():
             raise JettaggerError(
@@ -148,7 +144,7 @@ def configured(options: SimulationOptions) -> Any:
         f"Random:seed = {_pythia_seed(options.generator_key, -1)}",
         f"Beams:eCM = {options.beam_energy}",
         f"PartonLevel:MPI = {'on' if options.mpi else 'off'}",
-        f"PhaseSpace:pTHatMin = {0.7 * options.pt[0]}",
+        f"PhaseSpace:pTHatMin = {PT_HAT_FACTOR * options.pt[0]}",
     )
     for line in (*ours, *PROCESSES[options.process].settings):
         if not pythia.readString(line):
@@ -173,41 +169,6 @@ def _pythia_seed(key: int, number: int) -> int:
     """A seed in 1 … 900,000,000, Pythia's range, different for all blocks of one sample."""
     # 7_919 has no factor in common with 9e8, so 9e8 blocks pass before a seed returns.
     return 1 + (key + (number + 1) * 7_919) % 900_000_000
-
-
-def _veto(options: SimulationOptions) -> Any:
-    """A user hook that drops events without a hard enough parton jet, or resonance, at `VETO_SCALE`."""
-    import pythia8mc
-
-    # Below the scale a jet gains from the underlying event and loses out of its cone; wide enough margins
-    # that fewer than 1 jet in 1000 is lost are measured in tests/simulation/test_generator.py.
-    low, high = 0.85 * options.pt[0], 1.25 * options.pt[1]
-    resonance = PROCESSES[options.process].resonance
-    parton_jets = pythia8mc.SlowJet(-1, options.radius, low, options.eta_max + 0.3, 1, 1)
-
-    class Veto(pythia8mc.UserHooks):  # type: ignore[misc]
-        def canVetoPT(self) -> bool:  # noqa: N802
-            return True
-
-        def scaleVetoPT(self) -> float:  # noqa: N802
-            return VETO_SCALE
-
-        def doVetoPT(self, position: int, event: Any) -> bool:  # noqa: N802
-            if position > 3:  # showers within decays: the event has been judged already
-                return False
-            if resonance is None:
-                with banners_to_stderr():
-                    parton_jets.analyze(event)
-                momenta = [parton_jets.pT(jet) for jet in range(parton_jets.sizeJet())]
-            else:
-                momenta = [
-                    event[row].pT()
-                    for row in range(event.size())
-                    if event[row].isFinal() and event[row].idAbs() == resonance
-                ]
-            return not any(low < momentum < high for momentum in momenta)
-
-    return Veto()
 
 
 @dataclass(frozen=True)

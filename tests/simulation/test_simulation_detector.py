@@ -94,8 +94,10 @@ def test_a_scale_factor_widens_the_resolution_and_keeps_the_tracks() -> None:
         (2.2, 0.3, 0.0452, 0.0684),
         (9.0, 0.3, 0.0211, 0.0416),
         (200.0, 0.3, 0.0110, 0.0318),
-    ]
-    + [(1.0, 2.0, 0.1557, 0.67), (200.0, -2.0, 0.0137, 0.085), (0.15, 0.3, 0.3543, None)],
+        (1.0, 2.0, 0.1557, 0.67),
+        (200.0, -2.0, 0.0137, 0.085),
+        (0.15, 0.3, 0.3543, None),
+    ],
 )
 def test_impact_parameter_resolution_of_the_table(pt: float, eta: float, d0: float, dz: float | None) -> None:
     at = np.array([pt]), np.array([eta])

@@ -103,7 +103,8 @@ TOP_LEVEL_KEYS = ", ".join(Config.model_fields)
         (
             "epochs: 20",
             "epochs: 5.0",
-            "a.yaml:28: training.epochs: 5.0 is a number with decimals; a whole number ≥ 1 is expected (write 5)",
+            "a.yaml:28: training.epochs: 5.0 is a number with decimals; a whole number ≥ 1 is expected "
+            "(write 5)",
         ),
         (
             "epochs: 20",
@@ -138,7 +139,7 @@ TOP_LEVEL_KEYS = ", ".join(Config.model_fields)
         (
             "data/QCD_*.root",
             "17",
-            "a.yaml:4: data.train.QCD: 17 is a whole number; a path or glob, or a list of them "
+            "a.yaml:4: data.train.QCD: 17 is a whole number; a path or glob, a list of them "
             "or a map {files, weight} is expected",
         ),
         (
@@ -263,6 +264,16 @@ TOP_LEVEL_KEYS = ", ".join(Config.model_fields)
             "format, not implemented in this version)",
         ),
         (
+            "widths: [32, 32]",
+            "widths: [1000000000000, 1000000000000]",
+            "a.yaml:26: model: so large a network cannot be built",
+        ),
+        (
+            "ensemble: {members: 2}",
+            "evaluation: {signal: Tpo}",
+            "a.yaml:30: evaluation.signal: unknown class 'Tpo': did you mean 'Top'? (allowed: QCD, Top)",
+        ),
+        (
             "ensemble: {members: 2}",
             "baselines: {cut: {signal: Tpo, discriminant: jet_pt}}",
             "a.yaml:30: baselines.cut.signal: 'Tpo' is not in classes (allowed: QCD, Top)",
@@ -285,56 +296,64 @@ def test_an_expression_shows_where_it_is_wrong() -> None:
     ("old", "new", "message"),
     [
         *(
-            ("epochs: 20", new, f"a.yaml:28:3: 'key: value' is expected, with a colon and a space\n    {new}")
+            ("epochs: 20", new, f"28:3: 'key: value' is expected, with a colon and a space\n    {new}")
             for new in ("epochs 20", "epochs:20")
         ),
         (
             "label_QCD == 1\n  Top: {sample: Top}",
             "label_QCD == 1\n  Top {sample Top}",
-            "a.yaml:10:3: 'key: value' is expected, with a colon and a space\n    Top {sample Top}",
+            "10:3: 'key: value' is expected, with a colon and a space\n    Top {sample Top}",
         ),
-        ("  epochs: 20", "\tepochs: 20", "a.yaml:28:1: a tab: YAML is indented with spaces only\n    →epochs: 20"),
+        ("  epochs: 20", "\tepochs: 20", "28:1: a tab: YAML is indented with spaces only\n    →epochs: 20"),
         (
             "  epochs: 20",
             "   epochs: 20",
-            "a.yaml:29:3: the indentation does not fit the lines above (all keys of one map begin in the same "
+            "29:3: the indentation does not fit the lines above (all keys of one map begin in the same "
             "column)\n    optimiser: {name: adamw, lr: 4e-3}",
         ),
         (
             "event: gen_weight",
             "event: a: b",
-            "a.yaml:24:11: ': ' is not expected here: is the line indented too far, or the line above not "
+            "24:11: ': ' is not expected here: is the line indented too far, or the line above not "
             "complete? Text that holds ': ' needs quotes\n    event: a: b",
         ),
-        ("from: part_*", "from: *_part", "a.yaml:13:11: text that begins with '*' needs quotes\n    from: *_part"),
+        ("from: part_*", "from: *_part", "13:11: text that begins with '*' needs quotes\n    from: *_part"),
         (
             '"hypot(part_px, part_py)"}',
             '"hypot(part_px, part_py)}',
-            "a.yaml:21:14: the quote that begins here is never closed\n    define: {pt: \"hypot(part_px, part_py)}",
+            '21:14: the quote that begins here is never closed\n    define: {pt: "hypot(part_px, part_py)}',
         ),
-        ("jet_eta]", "jet_eta", "a.yaml:23:8: ',' or ']' is expected\n    weights:"),
-        ("epochs: 20", "epochs: @x", "a.yaml:28:11: text that begins with '@' needs quotes\n    epochs: @x"),
+        ("jet_eta]", "jet_eta", "23:8: ',' or ']' is expected\n    weights:"),
+        ("epochs: 20", "epochs: @x", "28:11: text that begins with '@' needs quotes\n    epochs: @x"),
         (
             "epochs: 20",
             "epochs: 20\n  epochs: 30",
-            "a.yaml:29:3: training.epochs: the key stands twice (first on line 28)",
+            "29:3: training.epochs: the key stands twice (first on line 28)",
         ),
         (
             "epochs: 20",
             "epochs: !!python/object:os.system {}",
-            "a.yaml:28:11: the tag '!!python/object:os.system' is not known here: text that begins with '!' "
+            "28:11: the tag '!!python/object:os.system' is not known here: text that begins with '!' "
             "needs quotes",
         ),
-        ("epochs: 20", "? {a: 1}\n  : 2", "a.yaml:28:5: a key must be a plain word; braces and brackets in a "
-         "text need quotes"),
-        ("epochs: 20", "epochs: 2\x00", "a.yaml:28: the character U+0000 cannot stand in YAML"),
-        ("epochs: 20", "epochs: &x [*x]", "a.yaml:28:11: an alias (*) that contains itself"),
-        ("ensemble:", "---\nensemble:", "a.yaml:30:1: a second document ('---') begins here; one file holds one "
-         "config\n    ---"),
+        (
+            "epochs: 20",
+            "? {a: 1}\n  : 2",
+            "28:5: a key must be a plain word; braces and brackets in a text need quotes",
+        ),
+        ("epochs: 20", "epochs: 2\x00", "28: the character U+0000 cannot stand in YAML"),
+        ("epochs: 20", f"epochs: {2**63}", f"28:11: '{2**63}' cannot be read as a whole number of 64 bits"),
+        ("epochs: 20", "epochs: !!int x", "28:11: 'x' cannot be read as a whole number of 64 bits"),
+        ("epochs: 20", "epochs: &x [*x]", "28:11: an alias (*) that contains itself"),
+        (
+            "ensemble:",
+            "---\nensemble:",
+            "30:1: a second document ('---') begins here; one file holds one config\n    ---",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_yaml_names_line_and_column(old: str, new: str, message: str) -> None:
-    assert "\n".join(mistakes((old, new))) == message
+    assert "\n".join(mistakes((old, new))) == f"a.yaml:{message}"
 
 
 def test_everything_is_reported_at_once_in_the_order_of_the_file() -> None:
@@ -548,6 +567,14 @@ def test_every_field_of_every_section_is_described() -> None:
     assert missing == []
 
 
+def test_the_page_about_the_configuration_is_current() -> None:
+    script = Path(__file__).parents[1] / "scripts" / "document_configuration.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_reading_the_config_classes_does_not_import_torch() -> None:
     code = "import sys, jettagger.configuration; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -624,6 +651,7 @@ PLACES = _places(yaml.safe_load(VALID))
 @settings(max_examples=150, deadline=5000)
 @given(st.sampled_from(PLACES), VALUES)
 @example(("format",), float("nan"))
+@example(("model", "widths", 1), 360177625)
 @example(("classes", "QCD"), {"sample": {"sample": {}}})
 def test_no_value_ends_in_a_traceback(place: tuple[Any, ...], value: Any) -> None:
     content = yaml.safe_load(VALID)

@@ -196,16 +196,26 @@ class _Builder:
             if kind == "bool":
                 return {"true": True, "false": False}[value.lower()]
             if kind == "int":
-                return int(value, 16 if value.startswith("0x") else 10)
+                return _whole_number(value)
             if kind == "float":
                 return float(re.sub(r"\.(?=inf|nan)", "", value.lower()))
         except (ValueError, KeyError):
-            raise self._error(node, f"{value[:40]!r} cannot be read as {kind}") from None
+            raise self._error(node, f"{value[:40]!r} cannot be read as {_KINDS[kind]}") from None
         raise self._error(node, _no_tags(node.tag))
 
     def _error(self, node: Node, message: str) -> JettaggerError:
         mark = node.start_mark
         return JettaggerError(f"{self.name}:{mark.line + 1}:{mark.column + 1}: {message}")
+
+
+_KINDS = {"bool": "true or false", "int": "a whole number of 64 bits", "float": "a number"}
+
+
+def _whole_number(text: str) -> int:
+    number = int(text, 16 if text.startswith("0x") else 10)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError
+    return number
 
 
 def _line(node: Node) -> int:

@@ -44,7 +44,7 @@ def test_architectures_are_found():
 
 
 def test_unknown_architecture_is_named():
-    with pytest.raises(JettaggerError, match="unknown architecture 'particel_cnn': did you mean 'particle_cnn'"):
+    with pytest.raises(JettaggerError, match="'particel_cnn': did you mean 'particle_cnn'"):
         models.config_class("particel_cnn")
 
 

@@ -118,7 +118,9 @@ def test_softmax_over_particles_equals_torch():
 
 
 def test_pools_of_a_known_jet():
-    x = Packed(torch.tensor([[1.0, -2.0], [3.0, 4.0]]), torch.tensor([2, 0]), torch.tensor([[0.0, 0, 1], [0, 0, 3]]))
+    x = Packed(
+        torch.tensor([[1.0, -2.0], [3.0, 4.0]]), torch.tensor([2, 0]), torch.tensor([[0.0, 0, 1], [0, 0, 3]])
+    )
     pooled_BG = Pool(2, ["mean", "max", "sum", "pt"], 1, 0.0)(x)
     assert pooled_BG[0].tolist() == [2, 1, 3, 4, 4, 2, 2.5, 2.5]
     assert not pooled_BG[1].any()

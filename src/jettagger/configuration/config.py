@@ -11,6 +11,7 @@ from jettagger.configuration.shapes import ChosenBy
 from jettagger.data import schema as data
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError, unknown_name
+from jettagger.evaluation.schema import EvaluationSection
 from jettagger.schema import Problem, Section, Words, refuse
 from jettagger.training import schema as training
 from jettagger.training.schema import EnsembleSection, TrainingSection
@@ -68,26 +69,47 @@ class Config(DataConfig):
     """How each network is trained."""
     ensemble: EnsembleSection = EnsembleSection()
     """How many networks are trained, and what differs between them."""
+    evaluation: EvaluationSection = EvaluationSection()
+    """What is measured, and in which bins it is drawn."""
     baselines: BaselinesSection = BaselinesSection()
     """Simple taggers that are fitted and reported beside the network."""
 
     @model_validator(mode="after")
     def _rooms_fit_together(self) -> "Config":
-        found = baselines.check(self.baselines, self)
         looked_at = (("classes",), ("inputs",))
-        refuse([Problem(tuple(key.split(".")), message, looked_at) for key, message in found])
+        refuse(
+            [
+                *(
+                    Problem(tuple(key.split(".")), message, looked_at)
+                    for key, message in baselines.check(self.baselines, self)
+                ),
+                *_evaluation_problems(self),
+            ]
+        )
         return self
+
+
+def _evaluation_problems(config: Config) -> list[Problem]:
+    """A signal or background that is no class, or both the same one."""
+    evaluation = config.evaluation
+    named = {"signal": evaluation.signal, "background": evaluation.background}
+    problems = []
+    for key, name in named.items():
+        if name is not None and name not in config.classes:
+            message = str(unknown_name("class", name, config.classes))
+            problems.append(Problem(("evaluation", key), message, (("classes",),)))
+    if evaluation.signal is not None and evaluation.signal == evaluation.background:
+        problems.append(Problem(("evaluation", "background"), "is the signal as well"))
+    return problems
 
 
 def problems_of_model(config: Config) -> list[Problem]:
     """Why the architecture cannot be built for these inputs and classes; imports torch."""
-    import torch
-
     from jettagger import models
     from jettagger.data.columns import Columns
 
     try:
-        models.build(config.model, Columns(config).spec, len(config.classes), torch.Generator())
+        models.check(config.model, Columns(config).spec, len(config.classes))
     except JettaggerError as error:
         key, message = re.fullmatch(r"(?:(model[\w.]*): )?(.*)", str(error), re.DOTALL).groups("model")  # type: ignore[union-attr]
         return [Problem(tuple(key.split(".")), message)]

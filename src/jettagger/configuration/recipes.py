@@ -31,7 +31,9 @@ def summary(config: Config, *, as_json: bool = False) -> str:
     from jettagger.data.columns import Columns
     from jettagger.models.parts.summary import summarise
 
-    found = summarise(models.build(config.model, Columns(config).spec, len(config.classes), torch.Generator()))
+    found = summarise(
+        models.build(config.model, Columns(config).spec, len(config.classes), torch.Generator())
+    )
     if not as_json:
         return str(found)
     document = found._asdict()

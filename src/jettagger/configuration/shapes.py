@@ -59,9 +59,16 @@ def at(section: type[Section], location: tuple[str | int, ...], content: Any) ->
         narrowed = sections(shapes, content)
         others = [s for shape in shapes for s in alternatives(shape) if not _is_section(s)]
         shapes = [of_field(fields(s)[str(key)]) for s in narrowed if str(key) in fields(s)]
-        shapes += [inner for shape in others for inner in _items(shape, key)]
+        shapes += [inner for shape in others for inner in items(shape) if _holds(shape, key)]
         content = _entry(content, key)
     return shapes
+
+
+def items(shape: Shape) -> list[Shape]:
+    """What the entries of a list or map may hold; empty for anything else."""
+    if get_origin(shape.type) not in (list, dict):
+        return []
+    return [Shape(get_args(shape.type)[-1])]
 
 
 def sections(shapes: list[Shape], content: Any) -> list[type[Section]]:
@@ -100,12 +107,20 @@ def _one(shape: Shape, short: bool) -> str:
     if origin is Literal:
         return ", ".join(_value(argument) for argument in arguments)
     if origin is list:
-        return "a list" if short else f"a list, each {words(Shape(arguments[0]), short=True)}"
+        return "a list" if short else f"a list, each {_each(arguments[0])}"
     if origin is dict:
-        return "a map" if short else f"a map of names, each to {words(Shape(arguments[1]), short=True)}"
+        return "a map" if short else f"a map of names, each to {_each(arguments[1])}"
     plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
     name = "a name (letters, digits and _)" if shape.type is str and _has_pattern(shape) else None
     return name or plain.get(shape.type, getattr(shape.type, "__name__", "a value")) + _bounds(shape)
+
+
+def _each(entry: Any) -> str:
+    """What an entry of a list or map holds, without the entries within."""
+    several = any(
+        get_origin(s.type) is Literal and len(get_args(s.type)) > 1 for s in alternatives(Shape(entry))
+    )
+    return ("one of " if several else "") + words(Shape(entry), short=True)
 
 
 def _section(section: type[Section]) -> str:
@@ -141,11 +156,8 @@ def _flat(notes: Any) -> Iterator[Any]:
         yield from note.metadata if isinstance(note, FieldInfo) else (note,)
 
 
-def _items(shape: Shape, key: str | int) -> list[Shape]:
-    origin, arguments = get_origin(shape.type), get_args(shape.type)
-    if origin is list and isinstance(key, int):
-        return [Shape(arguments[0])]
-    return [Shape(arguments[1])] if origin is dict else []
+def _holds(shape: Shape, key: str | int) -> bool:
+    return get_origin(shape.type) is (list if isinstance(key, int) else dict)
 
 
 def _entry(content: Any, key: str | int) -> Any:

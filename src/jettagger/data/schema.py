@@ -43,12 +43,10 @@ def _parsed(text: str | int | float) -> str | int | float:
     return text
 
 
-ExpressionText = Annotated[
-    str | int | float, AfterValidator(_parsed), Words("an expression such as log(pt), or a number")
-]
+ExpressionText = Annotated[str | int | float, AfterValidator(_parsed), Words("an expression such as log(pt)")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Bounds = Annotated[list[float], Field(min_length=2, max_length=2), Words("[lower, upper]")]
-Files = Annotated[str | list[str], Words("a path or glob, or a list of them")]
+Files = Annotated[str | list[str], Words("a path or glob, a list of them")]
 
 
 class SampleSection(Section):
@@ -254,11 +252,11 @@ def _class_problems(config: DataConfig) -> list[Problem]:
             message = f"sample '{sample}' stands for several classes ({names}); a jet is in exactly one"
             problems.append(Problem(("classes",), message))
     if not problems and len(samples) == len(config.classes):
-        problems += _samples_without_class(config, set(samples.values()))
+        problems += _samples_without_class(config, list(samples.values()))
     return problems
 
 
-def _samples_without_class(config: DataConfig, known: set[str]) -> list[Problem]:
+def _samples_without_class(config: DataConfig, known: list[str]) -> list[Problem]:
     """Where every class is a sample, jets of other samples would be in none."""
     parts = {"train": config.data.train, "test": config.data.test, "validation": config.data.validation}
     return [

@@ -107,23 +107,36 @@ def _replicas(
     runs: Sequence[Predictions], results: Sequence[Result], settings: EvaluationSection
 ) -> dict[str, dict[str, Floats]]:
     """Values of each figure of each run in the shared replicas, (R,)."""
-    replicas = {}
-    for run, result in zip(runs, results, strict=True):
-        statistics = _statistics(run, result, settings)
-        # Replicas are keyed by jet and seed: runs one after another still share them.
+    replicas: dict[str, dict[str, Floats]] = {}
+    for group in _equal_weights(runs):
+        statistics = [
+            (runs[k].name, names, statistic)
+            for k in group
+            for names, statistic in _statistics(runs[k], results[k], settings)
+        ]
         values = metrics.bootstrap(
-            [statistic for _, statistic in statistics],
-            run.weights_N,
+            [statistic for _, _, statistic in statistics],
+            runs[group[0]].weights_N,
             replicas=settings.bootstrap,
             seed=settings.seed,
         )
-        replicas[run.name] = {
-            name: columns_R[:, column]
-            for (names, _), columns_R in zip(statistics, values, strict=True)
-            for column, name in enumerate(names)
-            if name
-        }
+        for (run, names, _), columns_R in zip(statistics, values, strict=True):
+            named = {name: columns_R[:, column] for column, name in enumerate(names) if name}
+            replicas.setdefault(run, {}).update(named)
     return replicas
+
+
+def _equal_weights(runs: Sequence[Predictions]) -> list[list[int]]:
+    """Runs that can be resampled in one go, since their jets have the same weights."""
+    groups: list[list[int]] = []
+    for k, run in enumerate(runs):
+        for group in groups:
+            if np.array_equal(runs[group[0]].weights_N, run.weights_N):
+                group.append(k)
+                break
+        else:
+            groups.append([k])
+    return groups
 
 
 def _statistics(

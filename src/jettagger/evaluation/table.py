@@ -61,6 +61,11 @@ def format_measurement(measurement: Measurement | None, *, signed: bool = False)
     return f"{_rounded(value, digits, sign)} ± {_rounded(error, digits)}"
 
 
+def rounded_to(value: float, error: float) -> str:
+    """The value to the error's two significant digits, without the error."""
+    return f"{value:.4g}" if not error > 0 else _rounded(value, _digits(error))
+
+
 def format_rejection(rejection: Rejection) -> str:
     """Rejection ± error, or its 68 % CL lower limit: `> 8900`."""
     if rejection.value is None:

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from jettagger.errors import unknown_name
+from jettagger.errors import JettaggerError, unknown_name
 from jettagger.schema import Section
 
 if TYPE_CHECKING:
@@ -46,6 +46,20 @@ def build(config: Section, inputs: "InputSpec", outputs: int, generator: "torch.
         model: JetModel = _module(architecture).Model(config, inputs, outputs)
     initialise(model, generator, getattr(config, "initialisation", "auto"))
     return model
+
+
+def check(config: Section, inputs: "InputSpec", outputs: int) -> None:
+    """Raises JettaggerError where `build` would, without memory for the weights."""
+    import torch
+
+    architecture: str = config.architecture  # type: ignore[attr-defined]
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            _module(architecture).Model(config, inputs, outputs)
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        raise JettaggerError("model: so large a network cannot be built") from error
 
 
 def _module(name: str) -> Any:

@@ -26,6 +26,7 @@ from jettagger.models.parts.particles import (
     Pooling,
     normalise_particles,
 )
+from jettagger.models.parts.subjets import Subjets
 from jettagger.schema import Section
 
 Positive = Annotated[int, Field(gt=0)]
@@ -43,6 +44,18 @@ Summary = Annotated[list[Pooling], Field(min_length=1)] | Recurrent
 MEAN_AND_MAX: list[Pooling] = ["mean", "max"]
 
 
+class SubjetsSection(Section):
+    """Tells each particle where it stands among the hardest subjets: k-means with pT weights, as in
+    N-subjettiness (arXiv:1108.2701). Needs the collection's `coordinates`."""
+
+    number: Annotated[int, Field(ge=1, le=8)] = 3
+    """Subjets: the prongs that are looked for."""
+    signed: list[str] = Field(default=[])
+    """Features given once more with the sign of the particle's d_phi to its subjet, such as d0 / sigma."""
+    radius: Annotated[float, Field(gt=0)] = 0.8
+    """Of the jets; distances are measured in it."""
+
+
 class Branch(Section):
     """What is special about one collection; what is left out is as in the `model` section."""
 
@@ -52,6 +65,8 @@ class Branch(Section):
     """How particles become a jet: any of mean, max, sum, pt, attention side by side, or {lstm: size}."""
     context: list[Pooling] | None = None
     """Poolings of the jet that each block after the first tells its particles about; [] for none."""
+    subjets: SubjetsSection | None = None
+    """Where particles stand among the jet's subjets."""
 
 
 class DropoutRates(Section):
@@ -76,6 +91,8 @@ class Config(Section):
     """How particles become a jet: any of mean, max, sum, pt, attention side by side, or {lstm: size}."""
     context: list[Pooling] = Field(default=[])
     """Poolings of the jet that each block after the first tells its particles about; [] for none."""
+    subjets: SubjetsSection | None = None
+    """Where particles stand among the jet's subjets; null: they are not told."""
     collections: dict[str, Branch] = Field(default={})
     """Collections that differ from the above, by name."""
     heads: Positive = 4
@@ -104,6 +121,7 @@ class Config(Section):
             widths=self.widths if given.widths is None else given.widths,
             summary=self.summary if given.summary is None else given.summary,
             context=self.context if given.context is None else given.context,
+            subjets=self.subjets if given.subjets is None else given.subjets,
         )
 
     def rates(self) -> DropoutRates:
@@ -114,13 +132,19 @@ class Config(Section):
 
 
 class CollectionBranch(nn.Module):
-    """One collection: convolutions -> summary -> norm, particles -> (B, G)."""
+    """One collection: [subjets ->] convolutions -> summary -> norm, particles -> (B, G)."""
 
     def __init__(self, config: Config, collection: CollectionInput) -> None:
         super().__init__()
         branch, rates = config.branch(collection.name), config.rates()
         assert branch.widths is not None
-        sizes = [len(collection.features), *branch.widths]
+        self.subjets = None
+        if branch.subjets is not None:
+            names = [feature.name for feature in collection.features]
+            signed = tuple(names.index(name) for name in branch.subjets.signed)
+            self.subjets = Subjets(branch.subjets.number, signed, branch.subjets.radius)
+        appended = self.subjets.size if self.subjets is not None else 0
+        sizes = [len(collection.features) + appended, *branch.widths]
         self.input_norm = norm_layer("batch" if config.input_batch_norm else "none", sizes[0])
         self.blocks = nn.Sequential()
         for i, (n_in, n_out) in enumerate(pairwise(sizes)):
@@ -145,6 +169,8 @@ class CollectionBranch(nn.Module):
 
     def forward(self, particles: Particles) -> Tensor:
         """(B, G)."""
+        if self.subjets is not None:
+            particles = self.subjets(particles)
         particles = particles.with_features(normalise_particles(self.input_norm, particles))
         summary_BG: Tensor = self.norm(self.summary(self.blocks(particles)))
         return summary_BG
@@ -216,6 +242,7 @@ def check(config: Config, inputs: InputSpec) -> None:
     for collection in inputs.collections:
         branch = config.branch(collection.name)
         poolings = {*(branch.context or ()), *(branch.summary if isinstance(branch.summary, list) else ())}
+        _check_subjets(branch.subjets, collection)
         if "pt" in poolings and not collection.coordinates:
             raise JettaggerError(
                 f"model: pooling with pt weights needs to know pT: add inputs.{collection.name}.coordinates"
@@ -223,3 +250,14 @@ def check(config: Config, inputs: InputSpec) -> None:
         attending = [*(branch.widths or ())] if "attention" in poolings else []
         if any(width % config.heads for width in attending):
             raise JettaggerError(f"model.heads: {config.heads} heads do not divide the widths {attending}")
+
+
+def _check_subjets(subjets: SubjetsSection | None, collection: CollectionInput) -> None:
+    if subjets is None:
+        return
+    if not collection.coordinates:
+        raise JettaggerError(f"model.subjets: add inputs.{collection.name}.coordinates to find them with")
+    names = [feature.name for feature in collection.features]
+    for name in subjets.signed:
+        if name not in names:
+            raise unknown_name("feature", name, names, where="model.subjets.signed")

@@ -79,9 +79,7 @@ _ENDCAP_EDGES = [1.74, 1.83, 1.93, 2.043, 2.172, 2.322, 2.5, 2.65, 2.868, 2.95]
 _LAST_EDGES = [4.525, 4.7, 5.0]
 
 ECAL = Calorimeter(
-    *_grid(
-        ([0.0174 * step for step in range(1, 171)], 360), (_FORWARD_EDGES, 36), (_LAST_EDGES, 18)
-    ),
+    *_grid(([0.0174 * step for step in range(1, 171)], 360), (_FORWARD_EDGES, 36), (_LAST_EDGES, 18)),
     resolution=ecal_resolution,
     minimum_energy=0.5,
     minimum_significance=2.0,
@@ -110,18 +108,20 @@ def measure(
     Deposits lie within |eta| 5. `factor` multiplies the resolution. Every track's own particle is among the
     deposits. Which numbers are drawn depends on the deposits alone, so that scaled detectors stay paired.
     """
-    cells, where = np.unique(_cell(calorimeter, deposits.event, deposits.eta, deposits.phi), return_inverse=True)
+    deposit_cell = _cell(calorimeter, deposits.event, deposits.eta, deposits.phi)
+    cells, where = np.unique(deposit_cell, return_inverse=True)
     event, eta_index, phi_index = _indices(cells)
     gaussian, uniform = random.standard_normal(len(cells)), random.random((2, len(cells)))
     eta, phi = _place(calorimeter, eta_index, phi_index, uniform)
-    true = np.bincount(where, deposits.energy, len(cells))
+    true: Floats = np.bincount(where, deposits.energy, len(cells)).astype(float)
     energy = log_normal(true, factor * calorimeter.resolution(true, eta), gaussian)
     sigma = factor * calorimeter.resolution(energy, eta)
     energy = np.where(_passes(calorimeter, energy, sigma), energy, 0.0)
 
     hit = np.searchsorted(cells, _cell(calorimeter, tracks.event, tracks.eta, tracks.phi))
-    track_energy = np.bincount(hit, tracks.energy, len(cells))
-    track_variance = np.bincount(hit, (tracks.resolution * tracks.energy) ** 2, len(cells))
+    track_energy: Floats = np.bincount(hit, tracks.energy, len(cells)).astype(float)
+    variances = (tracks.resolution * tracks.energy) ** 2
+    track_variance: Floats = np.bincount(hit, variances, len(cells)).astype(float)
     excess = np.maximum(energy - track_energy, 0.0)
     neutral = _passes(calorimeter, excess, np.sqrt(track_variance + sigma**2))
     rescale = np.where(neutral, 1.0, _combined(track_energy, track_variance, energy, sigma))

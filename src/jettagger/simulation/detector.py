@@ -4,7 +4,7 @@ A simplified Delphes (arXiv:1307.6346) with its CMS card's numbers: helices to t
 (`propagation`), tracks (`tracking`), cells and energy flow (`calorimeter`). Simplified against Delphes:
 
 - efficiencies and track resolutions are looked up at the momentum's eta, Delphes uses the track's outer end;
-- the track's direction is the true one at its birth and is not smeared; charged hadrons carry the pion's mass;
+- a track's direction is the true one at its birth, not smeared; charged hadrons carry the pion's mass;
 - no pile-up, no isolation, no photon conversions, no energy loss, no interactions before the calorimeters;
 - d0 and dz are smeared independently, by a table in pT and |eta| that holds for hadrons and leptons alike;
 - leptons are always identified, and never mistaken for a hadron.

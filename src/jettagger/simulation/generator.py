@@ -3,10 +3,7 @@
 A block is a fixed number of accepted events. Pythia is initialised once a process with a seed of the
 sample, so that its cross-section maxima agree in all workers; before each block its generator is re-seeded
 and its counters are reset.
-
-Half of the events with pT-hat near the jet threshold have no jet in range. Multiparton interactions and the
-soft shower take nearly all of the time, so events are vetoed at the shower scale `VETO_SCALE`, when the hard
-partons are there and the rest is not: pT-hat can start well below the threshold at no cost.
+Events that can give no jet are dropped early (`veto`), so that pT-hat can start well below the threshold.
 """
 
 from dataclasses import dataclass
@@ -15,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jettagger import randomness
 from jettagger.errors import JettaggerError, unknown_name
 from jettagger.simulation.options import SimulationOptions, setting_key
 from jettagger.simulation.processes import PROCESSES
+from jettagger.simulation.veto import veto
 
 BLOCK_EVENTS = 100
 """Events a block. A change of this number changes all samples."""
 
-VETO_SCALE = 50.0
-"""Shower scale in GeV at which hopeless events are dropped; below a fifth of the jet threshold."""
+PT_HAT_FACTOR = 0.6
+"""pT-hat starts at this factor times the lower limit of the jets' pT; below lie less than 1 % of the jets."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -65,10 +62,11 @@ class Quarks:
     R resonances, D daughters each.
     """
 
-    event_R: Integers
+    event: Integers
     """Index of the resonance's event within the block."""
-    eta_RD: Floats
-    phi_RD: Floats
+    eta: Floats
+    phi: Floats
+    """Pseudorapidity and azimuth as (R, D)."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Block:
     """Final particles but neutrinos."""
     quarks: Quarks | None
     """None where nothing is matched (QCD)."""
-    weight_E: Floats
+    weight: Floats
     """Pythia's weight of each event: 1 unless the phase space is biased."""
     tried: int
     """Phase-space points tried."""
@@ -94,12 +92,12 @@ class Generator:
         self._process = PROCESSES[options.process]
         self._key = options.generator_key
         self._pythia = configured(options)
-        self._veto = _veto(options)  # Pythia keeps no reference of its own
+        self._veto = veto(self._pythia, options)  # Pythia keeps no reference of its own
         self._pythia.setUserHooksPtr(self._veto)
         if not self._pythia.init():
             raise JettaggerError(
-                f"Pythia could not be initialised for {options.process} with pT {options.pt} GeV, beam energy "
-                f"{options.beam_energy} GeV and settings {list(options.pythia)}: its message is above"
+                f"Pythia could not be initialised for {options.process} with pT {options.pt} GeV, "
+                f"beam energy {options.beam_energy} GeV and settings {list(options.pythia)}"
             )
 
     def block(self, number: int) -> Block:
@@ -116,7 +114,7 @@ class Generator:
         return Block(
             visible=self._particles(rows, final & ~neutrino),
             quarks=_decay_quarks(rows, self._process.resonance, self._process.daughters),
-            weight_E=ak.to_numpy(batch.info.weights[:, 0]).astype(np.float64),
+            weight=ak.to_numpy(batch.info.weights[:, 0]).astype(np.float64),
             tried=int(info.nTried()),
             cross_section=float(info.sigmaGen()) * 1e9,  # mb to pb
         )
@@ -146,7 +144,7 @@ def configured(options: SimulationOptions) -> Any:
         f"Random:seed = {_pythia_seed(options.generator_key, -1)}",
         f"Beams:eCM = {options.beam_energy}",
         f"PartonLevel:MPI = {'on' if options.mpi else 'off'}",
-        f"PhaseSpace:pTHatMin = {0.7 * options.pt[0]}",
+        f"PhaseSpace:pTHatMin = {PT_HAT_FACTOR * options.pt[0]}",
     )
     for line in (*ours, *PROCESSES[options.process].settings):
         if not pythia.readString(line):
@@ -171,40 +169,6 @@ def _pythia_seed(key: int, number: int) -> int:
     """A seed in 1 … 900,000,000, Pythia's range, different for all blocks of one sample."""
     # 7_919 has no factor in common with 9e8, so 9e8 blocks pass before a seed returns.
     return 1 + (key + (number + 1) * 7_919) % 900_000_000
-
-
-def _veto(options: SimulationOptions) -> Any:
-    """A user hook that drops events without a hard enough parton jet, or resonance, at `VETO_SCALE`."""
-    import pythia8mc
-
-    # Below the scale a jet gains from the underlying event and loses out of its cone; wide enough margins
-    # that fewer than 1 jet in 1000 is lost are measured in tests/simulation/test_generator.py.
-    low, high = 0.85 * options.pt[0], 1.25 * options.pt[1]
-    resonance = PROCESSES[options.process].resonance
-    parton_jets = pythia8mc.SlowJet(-1, options.radius, low, options.eta_max + 0.3, 1, 1)
-
-    class Veto(pythia8mc.UserHooks):  # type: ignore[misc]
-        def canVetoPT(self) -> bool:  # noqa: N802
-            return True
-
-        def scaleVetoPT(self) -> float:  # noqa: N802
-            return min(VETO_SCALE, 0.2 * options.pt[0])
-
-        def doVetoPT(self, position: int, event: Any) -> bool:  # noqa: N802
-            if position > 3:  # showers within decays: the event has been judged already
-                return False
-            if resonance is None:
-                parton_jets.analyze(event)
-                momenta = [parton_jets.pT(jet) for jet in range(parton_jets.sizeJet())]
-            else:
-                momenta = [
-                    event[row].pT()
-                    for row in range(event.size())
-                    if event[row].isFinal() and event[row].idAbs() == resonance
-                ]
-            return not any(low < momentum < high for momentum in momenta)
-
-    return Veto()
 
 
 @dataclass(frozen=True)
@@ -249,7 +213,7 @@ def _decay_quarks(rows: _Rows, resonance: int | None, daughters: int) -> Quarks 
     index = np.flatnonzero((np.abs(rows.status) == 23) & (np.abs(rows.pdg) <= 5) & from_decay)
     group = np.sign(parent[index]) if resonance == 6 else rows.mother[index]
     order = np.lexsort((group, rows.event[index]))
-    index, group = index[order].reshape(-1, daughters), group[order].reshape(-1, daughters)
-    assert (group == group[:, :1]).all(), "decay quarks do not come in groups"
-    px, py, pz = (column[index] for column in rows.momentum[:3])
-    return Quarks(rows.event[index[:, 0]], np.arcsinh(pz / np.hypot(px, py)), np.arctan2(py, px))
+    index_RD, group_RD = index[order].reshape(-1, daughters), group[order].reshape(-1, daughters)
+    assert (group_RD == group_RD[:, :1]).all(), "decay quarks do not come in groups"
+    px, py, pz = (column[index_RD] for column in rows.momentum[:3])
+    return Quarks(rows.event[index_RD[:, 0]], np.arcsinh(pz / np.hypot(px, py)), np.arctan2(py, px))

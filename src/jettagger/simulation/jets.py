@@ -1,4 +1,4 @@
-"""FastJet on whole blocks: anti-kT jets, soft drop, N-subjettiness (arXiv:0802.1189, 1402.2657, 1011.2268)."""
+"""FastJet on blocks: anti-kT (arXiv:0802.1189), soft drop (1402.2657), N-subjettiness (1011.2268)."""
 
 import warnings
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import numpy as np
 
 from jettagger.errors import JettaggerError
 from jettagger.kinematics import delta_phi
+from jettagger.simulation.banners import banners_to_stderr
 from jettagger.simulation.generator import Floats, Integers
 
 SOFT_DROP_CUT = 0.1
@@ -75,7 +76,7 @@ def anti_kt(particles: FourVectors, events: int, radius: float, minimum_pt: floa
     fastjet = require_fastjet()
     counts = np.bincount(particles.event, minlength=events)
     starts = np.cumsum(counts) - counts
-    with _quiet():
+    with _quiet(), banners_to_stderr():
         sequence = fastjet.ClusterSequence(
             _momenta(particles, counts), fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
         )
@@ -96,11 +97,11 @@ class Substructure:
     """tau_1 ... tau_4 as (J, 4), 0 where a jet has fewer constituents than axes."""
 
 
-def substructure(px: Any, py: Any, pz: Any, energy: Any, radius: float) -> Substructure:
-    """Soft-drop mass and N-subjettiness of jets given as lists of constituents (awkward, J lists)."""
-    import awkward as ak
-
-    constituents = ak.zip({"px": px, "py": py, "pz": pz, "E": energy}, with_name="Momentum4D")
+def substructure(particles: FourVectors, counts: Integers, radius: float) -> Substructure:
+    """Soft-drop mass and N-subjettiness of jets of `counts` particles each, at least one."""
+    if not len(counts):
+        return Substructure(np.zeros(0), np.zeros((0, MAX_AXES)))
+    constituents = _momenta(particles, counts)
     return Substructure(_soft_drop_mass(constituents, radius), _n_subjettiness(constituents, radius))
 
 
@@ -116,7 +117,7 @@ def _soft_drop_mass(constituents: Any, radius: float) -> Floats:
             1, beta=SOFT_DROP_BETA, symmetry_cut=SOFT_DROP_CUT, R0=radius
         )
     # Rounding makes a single massless constituent's mass slightly imaginary.
-    return np.maximum(np.nan_to_num(ak.to_numpy(groomed.msoftdrop)), 0.0)
+    return np.asarray(np.maximum(np.nan_to_num(ak.to_numpy(groomed.msoftdrop)), 0.0))
 
 
 def _n_subjettiness(constituents: Any, radius: float) -> Floats:
@@ -131,13 +132,11 @@ def _n_subjettiness(constituents: Any, radius: float) -> Floats:
     pt, rapidity, phi = _cylindrical(flat)
     jet = np.repeat(np.arange(len(counts)), counts)
     with _quiet():
-        tree = fastjet.ClusterSequence(constituents, definition) if len(counts) else None
         for axes in range(1, MAX_AXES + 1):
             enough = counts >= axes
             if not enough.any():
                 continue
-            if not enough.all():
-                tree = fastjet.ClusterSequence(constituents[enough], definition)
+            tree = fastjet.ClusterSequence(constituents[enough], definition)
             _, axis_y, axis_phi = _cylindrical(ak.flatten(tree.exclusive_jets(axes)))
             row = np.cumsum(enough) - 1
             rows = row[jet][enough[jet]]
@@ -156,7 +155,7 @@ def _cylindrical(vectors: Any) -> tuple[Floats, Floats, Floats]:
     import awkward as ak
 
     px, py, pz, energy = (ak.to_numpy(vectors[name]) for name in ("px", "py", "pz", "E"))
-    # y = log((E + |pz|) / mT): no difference of large numbers, massless and slightly space-like vectors survive
+    # y = log((E + |pz|) / mT): no difference of large numbers, and slightly space-like vectors survive
     transverse = np.sqrt(np.maximum((energy - np.abs(pz)) * (energy + np.abs(pz)), px**2 + py**2))
     rapidity = np.copysign(np.log((energy + np.abs(pz)) / transverse), pz)
     return np.hypot(px, py), rapidity, np.arctan2(py, px)

@@ -33,7 +33,7 @@ class SimulationOptions:
     seed: int = 0
     """Any integer. Samples of different seeds are statistically independent."""
     workers: int = 1
-    """Processes that generate, at least 1. More than 1 start fresh interpreters: guard scripts by `__main__`."""
+    """Processes that generate, at least 1; more than 1 need a script guarded by `__name__ == "__main__"`."""
     pt: tuple[float, float] = (500.0, 1000.0)
     """Range of the reconstructed jet pT in GeV: 20 <= low < high <= half of `beam_energy`."""
     radius: float = 0.8
@@ -63,7 +63,8 @@ class SimulationOptions:
 
     def _check_numbers(self) -> None:
         for name in ("jets", "workers"):
-            _require(isinstance(getattr(self, name), int) and getattr(self, name) >= 1, self, name, "an integer from 1")
+            value = getattr(self, name)
+            _require(isinstance(value, int) and value >= 1, self, name, "an integer, at least 1")
         _require(isinstance(self.seed, int), self, "seed", "an integer")
         _require(1000 <= self.beam_energy <= 100_000, self, "beam_energy", "1000 to 100000 GeV")
         _require(0 < self.radius <= 1.5, self, "radius", "above 0, at most 1.5")
@@ -118,7 +119,7 @@ def _check_setting(line: str) -> None:
     for reserved in RESERVED_SETTINGS:
         if key.strip().lower().startswith(reserved.lower()):
             raise JettaggerError(
-                f"pythia: '{key.strip()}' is set by jettagger itself (use --seed, --beam-energy, --jets, --no-mpi)"
+                f"pythia: '{key.strip()}' is set by jettagger: use --seed, --beam-energy, --jets, --no-mpi"
             )
 
 

@@ -63,17 +63,17 @@ class JetWriter:
 
 @contextmanager
 def open_writer(path: Path, container: str) -> Iterator[JetWriter]:
-    """A writer whose file appears at `path` when the block ends well; what a killed one leaves is no ROOT file.
+    """A writer whose file appears at `path` when the block ends well; a killed one leaves no ROOT file.
 
     uproot keeps a file readable after each cluster. Its first four bytes are therefore held back to the end.
     """
     import uproot
 
     with written_aside(path) as aside:
-        with _Veiled(aside, "w+b") as stream, uproot.recreate(stream, compression=uproot.LZ4(4)) as file:
+        with _Veiled(aside, "w+b") as veiled, uproot.recreate(veiled, compression=uproot.LZ4(4)) as file:
             yield JetWriter(file, container)
-        with aside.open("r+b") as stream:
-            stream.write(_MAGIC)
+        with aside.open("r+b") as whole:
+            whole.write(_MAGIC)
 
 
 class _Veiled(io.FileIO):

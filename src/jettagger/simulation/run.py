@@ -6,7 +6,7 @@ number of workers changes nothing but the time.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator as Stream
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -65,7 +65,7 @@ class SimulationSummary:
 def simulate(options: SimulationOptions, output: Path, progress: bool | None = None) -> SimulationSummary:
     """Writes exactly `options.jets` jets to `output`, whole or not at all.
 
-    `progress` shows a bar (True), nothing (False), or by default a bar on a terminal and plain lines elsewhere.
+    `progress`: True shows a bar, False nothing; by default a bar on a terminal, plain lines elsewhere.
     """
     started = time.monotonic()
     require_fastjet()
@@ -97,7 +97,7 @@ def simulate(options: SimulationOptions, output: Path, progress: bool | None = N
     return summary
 
 
-def _blocks(options: SimulationOptions) -> Iterator[Result]:
+def _blocks(options: SimulationOptions) -> Stream[Result, None, None]:
     """Blocks 0, 1, 2, … without end."""
     if options.workers == 1:
         maker = BlockMaker(options)
@@ -144,14 +144,14 @@ def _provenance(options: SimulationOptions, summary: SimulationSummary) -> dict[
     del asked["workers"]
     told = asdict(summary)
     del told["output"], told["seconds"]
-    versions = {"jettagger": __version__} | {name: metadata.version(name) for name in ("pythia8mc", "fastjet")}
-    return {"options": asked, "summary": told, "versions": versions}
+    others = {name: metadata.version(name) for name in ("pythia8mc", "fastjet")}
+    return {"options": asked, "summary": told, "versions": {"jettagger": __version__, **others}}
 
 
 def _barren(options: SimulationOptions, accounts: list[Accounts]) -> JettaggerError:
     events = sum(account.events for account in accounts)
     counts = {reason: sum(account.rejected[reason] for account in accounts) for reason in REASONS}
-    lost = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count) or "none in the pT range"
+    lost = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count) or "none above pT"
     return JettaggerError(
         f"no {options.process} jet among {events} events (rejected: {lost}): widen pt {options.pt}, "
         f"radius {options.radius} or eta_max {options.eta_max}"
@@ -189,5 +189,6 @@ class _Progress:
         now = time.monotonic()
         if self._lines and (now - self._last > self.INTERVAL or self._done == self._total):
             rate = self._done / (now - self._started)
-            print(f"{self._name}: {self._done}/{self._total} jets, {rate:.0f} jets/s", file=sys.stderr, flush=True)
+            line = f"{self._name}: {self._done}/{self._total} jets, {rate:.0f} jets/s"
+            print(line, file=sys.stderr, flush=True)
             self._last = now

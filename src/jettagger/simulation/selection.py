@@ -78,7 +78,7 @@ def process_block(block: Block, number: int, options: SimulationOptions) -> tupl
     """The accepted jets of block `number`, in order of event and falling pT."""
     random = randomness.numpy_generator(options.generator_key, "detector", number)
     candidates = detect(block.visible, options, random)
-    events = len(block.weight_E)
+    events = len(block.weight)
     reconstructed = clustering.anti_kt(candidates, events, options.radius, options.pt[0])
     reconstructed = reconstructed.select(_rank(reconstructed.event) < JETS_AN_EVENT)
     near = np.abs(block.visible.pz) < np.sinh(options.eta_max + 2 * options.radius) * np.hypot(
@@ -87,7 +87,7 @@ def process_block(block: Block, number: int, options: SimulationOptions) -> tupl
     generated = clustering.anti_kt(block.visible.select(near), events, options.radius, 0.4 * options.pt[0])
     partner = _nearest(reconstructed, generated, options.radius / 2)
     keep, rejected = _select(reconstructed, block.quarks, partner >= 0, options)
-    accounts = Accounts(events, block.tried, block.cross_section, float(block.weight_E.sum()), rejected)
+    accounts = Accounts(events, block.tried, block.cross_section, float(block.weight.sum()), rejected)
     chosen, truth = reconstructed.select(keep), generated.select(partner[keep])
     return _table(chosen, truth, candidates, block, number, options), accounts
 
@@ -124,21 +124,22 @@ def _select(
 
 
 def _contains_decay(jets: Jets, quarks: Quarks | None, radius: float) -> NDArray[np.bool_]:
-    """Jets with all decay quarks of one resonance within `radius` of their axis; all jets without matching."""
+    """Jets with all decay quarks of a resonance within `radius` of the axis; all jets without matching."""
     contained = np.zeros(len(jets), dtype=bool)
     if quarks is None:
         return ~contained
-    for position in range(int(np.bincount(quarks.event_R).max())):
+    for position in range(int(np.bincount(quarks.event).max())):
         # The position-th resonance of each jet's event; events without one repeat the last of another event.
-        row = np.minimum(np.searchsorted(quarks.event_R, jets.event) + position, len(quarks.event_R) - 1)
-        distance = delta_r(quarks.eta_RD[row], quarks.phi_RD[row], jets.eta[:, None], jets.phi[:, None])
-        contained |= (quarks.event_R[row] == jets.event) & (distance < radius).all(axis=1)
+        row = np.minimum(np.searchsorted(quarks.event, jets.event) + position, len(quarks.event) - 1)
+        distance = delta_r(quarks.eta[row], quarks.phi[row], jets.eta[:, None], jets.phi[:, None])
+        contained |= (quarks.event[row] == jets.event) & (distance < radius).all(axis=1)
     return contained
 
 
 def _nearest(jets: Jets, others: Jets, limit: float) -> Integers:
     """Index in `others` of the nearest jet of the same event within `limit`; -1 where there is none."""
-    first, last = np.searchsorted(others.event, jets.event), np.searchsorted(others.event, jets.event, "right")
+    first = np.searchsorted(others.event, jets.event)
+    last = np.searchsorted(others.event, jets.event, side="right")
     best, nearest = np.full(len(jets), limit), np.full(len(jets), -1)
     for position in range(int((last - first).max(initial=0))):
         row = np.minimum(first + position, len(others) - 1)
@@ -159,8 +160,7 @@ def _table(
     members = candidates.select(ak.to_numpy(ak.flatten(jets.constituents)).astype(np.int64))
     order = np.lexsort((-np.hypot(members.px, members.py), owner))
     members = members.select(order)
-    lists = (ak.unflatten(getattr(members, name), counts) for name in ("px", "py", "pz", "energy"))
-    shape = clustering.substructure(*lists, radius=options.radius)
+    shape = clustering.substructure(members, counts, options.radius)
     columns: dict[str, Floats] = {
         "jet_pt": jets.pt,
         "jet_eta": jets.eta,
@@ -172,7 +172,7 @@ def _table(
         **{f"jet_tau{axes + 1}": shape.tau[:, axes] for axes in range(MAX_AXES)},
         "gen_jet_pt": truth.pt,
         "gen_jet_mass": _mass(truth),
-        "gen_weight": block.weight_E[jets.event],
+        "gen_weight": block.weight[jets.event],
     }
     label = PROCESSES[options.process].label
     jet: dict[str, NDArray[Any]] = {"event_number": event_numbers(options, number, jets.event)}
@@ -183,7 +183,7 @@ def _table(
 
 
 def _mass(jets: Jets) -> Floats:
-    return invariant_mass(jets.energy, jets.px, jets.py, jets.pz)
+    return np.asarray(invariant_mass(jets.energy, jets.px, jets.py, jets.pz))
 
 
 def _particle_columns(members: Candidates, jets: Jets, owner: Integers) -> dict[str, NDArray[np.float32]]:

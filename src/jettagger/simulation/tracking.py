@@ -1,7 +1,7 @@
 """Tracks: efficiency, momentum and impact-parameter resolution of Delphes' CMS card (arXiv:1307.6346).
 
 Efficiency and resolution are functions of the generated pT and eta. The impact-parameter resolution is the
-step table of arXiv:1405.6569, fig. 15 (`impact_parameter_resolution.csv`); below 0.18 GeV its first bin holds.
+step table of arXiv:1405.6569, fig. 15 (`impact_parameter_resolution.csv`); below 0.18 GeV its first bin.
 """
 
 import csv
@@ -21,7 +21,7 @@ ELECTRON, MUON, PHOTON = 11, 13, 22
 HADRON = 211
 """Code of a charged hadron in `species`."""
 
-# species: (low pT, middle, high) efficiency above 0.1, 1 and 100 (electrons) or 1000 GeV (muons), per |eta| range
+# species: efficiency above 0.1, 1 and 100 (electrons) or 1000 GeV (muons), for |eta| below 1.5 and 2.5
 _EFFICIENCY = {
     HADRON: ((0.70, 0.95, 0.95), (0.60, 0.85, 0.85)),
     ELECTRON: ((0.73, 0.95, 0.99), (0.50, 0.83, 0.90)),
@@ -115,7 +115,7 @@ def log_normal(mean: Floats, sigma: Floats, gaussian: Floats) -> Floats:
 def reconstruct(
     particles: Particles, flight: Flight, options: SimulationOptions, random: np.random.Generator
 ) -> Tracks:
-    """Tracks of charged particles. Numbers are drawn for all of them, so that scaled detectors stay paired."""
+    """Tracks of charged particles. Numbers are drawn for all of them: scaled detectors stay paired."""
     pt, count = np.hypot(particles.px, particles.py), len(particles)
     eta, phi = np.arcsinh(particles.pz / pt), np.arctan2(particles.py, particles.px)
     uniform, gaussian = random.random(count), random.standard_normal((3, count))

@@ -22,6 +22,7 @@ from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.models.parts.model import JetModel
 from jettagger.randomness import key
 from jettagger.training import checkpoints
+from jettagger.training.augmentation import Mirror
 from jettagger.training.device import Hardware, threads
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.loss import check_labels, cross_entropy
@@ -86,6 +87,8 @@ class Training:
     member: int = 0
     stream: int = 0
     """The member whose dropout masks are drawn; not `member` where ensemble.vary leaves batches out."""
+    mirror: Mirror | None = None
+    """Reflects jets at random, where the config asks for it."""
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
     """Steps not looked at yet, each with Σ w·l, Σ w and the norm of the gradient."""
 
@@ -175,12 +178,22 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     )
 
 
+def _mirrored(training: Training, state: TrainingState, inputs: Inputs) -> Inputs:
+    """The inputs of this step, some of them reflected; which ones is keyed by the step."""
+    if training.mirror is None:
+        return inputs
+    stream = key(training.section.seed, "reflections", training.stream, state.step)
+    device = training.hardware.device
+    return training.mirror(inputs, torch.Generator(device).manual_seed(stream))
+
+
 def _step(training: Training, state: TrainingState, given: Batch) -> None:
     """One step of the optimiser, and what is remembered of it."""
     section = training.section
     batch = given.to(training.hardware.device)
+    inputs = _mirrored(training, state, batch.inputs)
     with training.hardware.autocast():
-        logits_BC = training.model(batch.inputs)
+        logits_BC = training.model(inputs)
     if given.labels_B.is_cpu:
         check_labels(given, logits_BC.shape[1])
     loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, section.label_smoothing)

@@ -37,6 +37,7 @@ from jettagger.randomness import torch_generator
 from jettagger.schema import Section
 from jettagger.tagger import BATCH, CHECK_JETS, Tagger, save
 from jettagger.training import checkpoints
+from jettagger.training.augmentation import Mirror
 from jettagger.training.device import Hardware, choose_hardware, threads
 from jettagger.training.loop import MemberResult, Training, train_member
 from jettagger.training.progress import Progress
@@ -174,6 +175,7 @@ def _train_member(
             progress=Progress(f"member {member}", section.epochs),
             member=member,
             stream=stream,
+            mirror=Mirror(section.reflections, sides.train.spec) if section.reflections else None,
         ),
         resume=resume,
     )

@@ -140,6 +140,10 @@ class TrainingSection(Section):
     epoch."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of a jet's label that is spread evenly over the classes."""
+    reflections: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default={})
+    """Symmetries: name -> variables that change sign, such as {phi: [particles.dphi, particles.d0]}. Each is applied
+    to a random half of the jets of a batch. Variables: `<collection>.<feature>`, `jet.<feature>`,
+    `<collection>.coordinates.eta`."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay per step of a running mean of the weights, such as 0.999; the mean is validated and kept."""
     device: str = "auto"

@@ -22,8 +22,11 @@ from jettagger.randomness import torch_generator
 from jettagger.uncertainty.decomposition import Accumulator, Decomposition, Floats
 from jettagger.uncertainty.ensemble import probabilities_of
 
-LARGEST_CHUNK = 1 << 21
-"""Values of the widest layer that are computed at once: 8k rows of 256 features."""
+LARGEST_CHUNK = 1 << 20
+"""Values of the widest layer that are computed at once: 4k rows of 256 features."""
+
+FEW_JETS = 8
+"""Up to here particles are made dense, which vmap batches well; packed rows save more on more jets."""
 
 
 def mc_dropout(model: JetModel, inputs: Inputs, passes: int, seed: int) -> Decomposition:
@@ -49,32 +52,28 @@ def _chunks(model: JetModel, inputs: Inputs, passes: int, seed: int) -> Iterator
     layers = {path: layer for path, layer in dropout_layers(model) if layer.p > 0}
     if not layers:
         raise JettaggerError("MC dropout needs dropout > 0: set model.dropout and train again")
-    inputs = inputs.dense() if len(inputs) == 1 else inputs  # no padding, and faster than packed rows
-    step = max(1, LARGEST_CHUNK // max(1, largest_layer(list(layers.values()), inputs)))
-    if has_lstm(model):
-        logging.getLogger(__name__).info("MC dropout: LSTM has no batching rule; passes run one by one")
-        step = 1
+    inputs = inputs.dense() if len(inputs) <= FEW_JETS else inputs
+    step = passes_at_once(model, list(layers.values()), inputs)
     for first in range(0, passes, step):
         indices = range(first, min(first + step, passes))
         masks = {path: _masks(seed, indices, path, layer.p, layer.shape) for path, layer in layers.items()}
         yield probabilities_of(_logits(model, inputs, layers, masks))
 
 
-def largest_layer(layers: list[Dropout], inputs: Inputs) -> int:
-    """Values of the widest layer in one pass."""
-    jets, rows = len(inputs), [1]
+def passes_at_once(model: JetModel, layers: list[Dropout], inputs: Inputs) -> int:
+    """As many as keep the widest layer within LARGEST_CHUNK values; 1 where vmap cannot help."""
+    if any(isinstance(module, nn.LSTM) for module in model.modules()):
+        logging.getLogger(__name__).info("MC dropout: LSTM has no batching rule; passes run one by one")
+        return 1
+    packed = any(isinstance(particles, Packed) for particles in inputs.collections.values())
+    if packed and any(layer.of == "particle" for layer in layers):
+        return 1  # the batching rule of scatter_reduce is 70 times slower than the operation itself
+    rows = {"jet": len(inputs), "particle": 1}
     for particles in inputs.collections.values():
-        rows.append(len(particles.jet_N) if isinstance(particles, Packed) else particles.mask_BP.numel())
-    widths = [torch.Size(layer.shape).numel() for layer in layers]
-    return max(
-        width * (jets if layer.of == "jet" else max(rows))
-        for width, layer in zip(widths, layers, strict=True)
-    )
-
-
-def has_lstm(model: nn.Module) -> bool:
-    """Whether there are layers that vmap cannot batch."""
-    return any(isinstance(module, nn.LSTM) for module in model.modules())
+        slots = len(particles.jet_N) if isinstance(particles, Packed) else particles.mask_BP.numel()
+        rows["particle"] = max(rows["particle"], slots)
+    widest = max(torch.Size(layer.shape).numel() * rows[layer.of] for layer in layers)
+    return max(1, LARGEST_CHUNK // max(1, widest))
 
 
 def _logits(model: JetModel, inputs: Inputs, layers: dict[str, Dropout], masks: dict[str, Tensor]) -> Tensor:

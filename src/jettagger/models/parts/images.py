@@ -62,7 +62,7 @@ def parse_channel(text: str, collection: CollectionInput) -> Channel:
 
 def centred(rows: Rows) -> Rows:
     """The pT-weighted centroid at (0, 0)."""
-    total_R = rows.per_jet(rows.pt_R).clamp(min=torch.finfo(rows.pt_R.dtype).tiny)
+    total_R = or_one(rows.per_jet(rows.pt_R))
     eta_R = rows.eta_R - rows.per_jet(rows.pt_R * rows.eta_R) / total_R
     phi_R = rows.phi_R - rows.per_jet(rows.pt_R * rows.phi_R) / total_R
     return rows._replace(eta_R=eta_R, phi_R=phi_R)
@@ -77,7 +77,9 @@ def rotated(rows: Rows) -> Rows:
     """
     eta_B, phi_B = rows.sum(rows.pt_R * rows.eta_R.square()), rows.sum(rows.pt_R * rows.phi_R.square())
     mixed_B = rows.sum(rows.pt_R * rows.eta_R * rows.phi_R)
-    angle_R = (torch.atan2(2 * mixed_B, eta_B - phi_B) / 2).index_select(0, rows.jet_R)
+    # ONNX has no atan2 of its own: what exporters write for it fails at (0, 0), a jet of one particle.
+    difference_B = torch.where((mixed_B == 0) & (eta_B == phi_B), 1.0, eta_B - phi_B)
+    angle_R = (torch.atan2(2 * mixed_B, difference_B) / 2).index_select(0, rows.jet_R)
     cos_R, sin_R = angle_R.cos(), angle_R.sin()
     eta_R = rows.eta_R * cos_R + rows.phi_R * sin_R
     phi_R = rows.phi_R * cos_R - rows.eta_R * sin_R
@@ -95,6 +97,11 @@ def flipped(rows: Rows) -> Rows:
 def heavier_side(rows: Rows, x_R: Tensor) -> Tensor:
     """+1 where most of the jet's pT lies at x > 0, else -1, (R,)."""
     return torch.where(rows.per_jet(rows.pt_R * x_R.sign()) >= 0, 1.0, -1.0).to(x_R.dtype)
+
+
+def or_one(total: Tensor) -> Tensor:
+    """A sum to divide by: 1 where it is 0, for a jet without particles."""
+    return torch.where(total > 0, total, 1.0)
 
 
 class JetImage(nn.Module):
@@ -140,15 +147,14 @@ class JetImage(nn.Module):
         if self.flip:
             rows = flipped(rows)
         if self.normalise:
-            total_R = rows.per_jet(rows.pt_R).clamp(min=torch.finfo(rows.pt_R.dtype).tiny)
-            rows = rows._replace(pt_R=rows.pt_R / total_R)
+            rows = rows._replace(pt_R=rows.pt_R / or_one(rows.per_jet(rows.pt_R)))
         return rows
 
     def outside(self, particles: Particles) -> Tensor:
         """Fraction of each jet's pT that lies outside the image, (B,)."""
         rows = self.placed(particles)
-        total_B = rows.sum(rows.pt_R).clamp(min=torch.finfo(rows.pt_R.dtype).tiny)
-        return rows.sum(torch.where(self._pixel(rows)[2], 0.0, rows.pt_R)) / total_B
+        outside_B = rows.sum(torch.where(self._pixel(rows)[2], 0.0, rows.pt_R))
+        return outside_B / or_one(rows.sum(rows.pt_R))
 
     def _pixel(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         scale = self.pixels / (2 * self.half_width)

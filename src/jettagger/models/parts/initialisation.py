@@ -17,9 +17,9 @@ _XAVIER = {"linear", "tanh", "sigmoid"}
 def initialise(model: nn.Module, generator: torch.Generator, scheme: Initialisation = "auto") -> None:
     """Redraws every weight, layer after layer; biases become 0, recurrent matrices orthogonal.
 
-    auto: normal with variance gain² / fan, where the gain keeps the second moment in a deep stack and fan is the number of inputs (He, arXiv:1502.01852; LeCun for selu,
-    arXiv:1706.02515), or the mean of inputs and outputs for tanh, sigmoid and linear layers (Xavier, Glorot
-    and Bengio 2010).
+    auto: normal with variance gain² / fan, where the gain keeps the second moment in a deep stack and fan is
+    the number of inputs (He, arXiv:1502.01852; LeCun for selu, arXiv:1706.02515), or the mean of inputs and
+    outputs for tanh, sigmoid and linear layers (Xavier, Glorot and Bengio 2010).
     """
     for module in model.modules():
         if isinstance(module, nn.LSTM):

@@ -160,7 +160,7 @@ class Attention(nn.Module):
 
     def __init__(self, features: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.repeats = features // heads
+        self.heads = heads
         self.dropout = Dropout(dropout, (features,), of="particle")
         self.score = nn.Linear(features, heads)
 
@@ -168,8 +168,9 @@ class Attention(nn.Module):
         """(B, F)."""
         x = features_of(particles)
         scores = full_precision(particles.with_features(self.score(self.dropout(x))))
-        weights = softmax_over_particles(scores).repeat_interleave(self.repeats, -1)
-        return particles.with_features(x * weights).sum()
+        weights = softmax_over_particles(scores).unsqueeze(-1)
+        shares = x.unflatten(-1, (self.heads, -1))
+        return particles.with_features((shares * weights).flatten(-2)).sum()
 
 
 def pt_weighted_mean(particles: Particles) -> Tensor:

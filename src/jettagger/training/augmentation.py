@@ -1,0 +1,88 @@
+"""Augmentation by symmetry: jets are mirrored at random while a network is trained.
+
+The strong and electromagnetic interactions treat a jet and its mirror image alike, so that a reflection gives
+another jet of the same class. Each reflection flips the sign of all variables that are odd under it.
+
+Shapes: B jets, F features, R reflections; (…) is N for packed rows, (B, P) for dense slots.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from jettagger.batch import COORDINATES, Dense, Inputs, InputSpec, Packed
+from jettagger.errors import JettaggerError, unknown_name
+
+Reflections = Mapping[str, Sequence[str]]
+
+
+class Mirror:
+    """Applies each reflection to a random half of the jets of a batch.
+
+    `reflections` maps a name to the odd variables: `<collection>.<feature>`, `jet.<feature>`, or
+    `<collection>.coordinates.eta`. Raises JettaggerError for a variable that the model's inputs do not have.
+    """
+
+    def __init__(self, reflections: Reflections, spec: InputSpec) -> None:
+        self.number = len(reflections)
+        self._odd: dict[str, Tensor] = {}
+        """For each block of variables: which of its columns each reflection flips, bool (R, F)."""
+        columns = _columns(spec)
+        for number, (name, variables) in enumerate(reflections.items()):
+            for variable in variables:
+                block, _, feature = variable.rpartition(".")
+                if block not in columns or feature not in columns[block]:
+                    known = [f"{block}.{feature}" for block, names in columns.items() for feature in names]
+                    raise unknown_name("variable", variable, known, where=f"training.reflections.{name}")
+                shape = (self.number, len(columns[block]))
+                odd_RF = self._odd.setdefault(block, torch.zeros(shape, dtype=torch.bool))
+                odd_RF[number, columns[block].index(feature)] = True
+
+    def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
+        """The inputs of some jets mirrored; which ones is drawn from `generator`."""
+        flip_BR = torch.rand(len(inputs), self.number, generator=generator, device=generator.device) < 0.5
+        jet_BF = inputs.jet_BF
+        if jet_BF is not None and "jet" in self._odd:
+            jet_BF = jet_BF * self._signs("jet", flip_BR)
+        collections = dict(inputs.collections)
+        for name, particles in inputs.collections.items():
+            collections[name] = self._mirrored(name, particles, flip_BR)
+        return Inputs(jet_BF, collections)
+
+    def _mirrored(self, name: str, particles: Packed | Dense, flip_BR: Tensor) -> Packed | Dense:
+        if name in self._odd:
+            sign = particles.spread(self._signs(name, flip_BR))
+            x = particles.features_NF if isinstance(particles, Packed) else particles.features_BPF
+            particles = particles.with_features(x * sign)
+        if (block := f"{name}.coordinates") in self._odd:
+            sign = particles.spread(self._signs(block, flip_BR))
+            if isinstance(particles, Packed) and particles.coordinates_NK is not None:
+                return replace(particles, coordinates_NK=particles.coordinates_NK * sign)
+            if isinstance(particles, Dense) and particles.coordinates_BPK is not None:
+                return replace(particles, coordinates_BPK=particles.coordinates_BPK * sign)
+        return particles
+
+    def _signs(self, block: str, flip_BR: Tensor) -> Tensor:
+        """+1 or -1 for each jet and variable, (B, F): two reflections of one variable cancel."""
+        odd_RF = self._odd[block].to(flip_BR.device)
+        flips_BF = (flip_BR.unsqueeze(-1) & odd_RF).sum(1)
+        return 1.0 - 2.0 * (flips_BF % 2).to(torch.float32)
+
+
+def check(reflections: Reflections, spec: InputSpec) -> None:
+    """Raises JettaggerError for a reflection that flips nothing, or what the inputs do not have."""
+    for name, variables in reflections.items():
+        if not variables:
+            raise JettaggerError(f"training.reflections.{name}: name the variables that change sign")
+    Mirror(reflections, spec)
+
+
+def _columns(spec: InputSpec) -> dict[str, list[str]]:
+    columns = {"jet": [feature.name for feature in spec.jet]} if spec.jet else {}
+    for collection in spec.collections:
+        columns[collection.name] = [feature.name for feature in collection.features]
+        if collection.coordinates:
+            columns[f"{collection.name}.coordinates"] = list(COORDINATES)
+    return columns

@@ -1,0 +1,114 @@
+"""ROOT files, whole and broken."""
+
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+from toy_jets import toy_jets, write_jets
+
+from jettagger.data import reader
+from jettagger.data.reader import Source, find_files
+from jettagger.errors import JettaggerError
+
+
+@pytest.mark.parametrize("rntuple", [False, True])
+def test_chunks_hold_every_entry_in_order(tmp_path, monkeypatch, rntuple):
+    branches = toy_jets("QCD", 250, 1)
+    source = Source(write_jets(tmp_path / "a.root", branches, rntuple=rntuple))
+    monkeypatch.setattr(reader, "CHUNK_BYTES", 2000)
+    chunks = list(source.chunks(["part_px", "jet_pt", "event_number"]))
+    assert len(chunks) > 2
+    assert [chunk.start for chunk in chunks[1:]] == [chunk.stop for chunk in chunks[:-1]]
+    assert (chunks[0].start, chunks[-1].stop) == (0, 250)
+    px = ak.concatenate([chunk.branches["part_px"] for chunk in chunks])
+    assert ak.array_equal(px, branches["part_px"], dtype_exact=False)
+    assert np.array_equal(np.concatenate([c.branches["jet_pt"] for c in chunks]), branches["jet_pt"])
+
+
+def test_identity_follows_content_not_name(tmp_path):
+    first = write_jets(tmp_path / "a.root", toy_jets("QCD", 20, 1))
+    copy = tmp_path / "b.root"
+    copy.write_bytes(first.read_bytes())
+    other = write_jets(tmp_path / "c.root", toy_jets("QCD", 20, 2))
+    assert Source(first).identity == Source(copy).identity != Source(other).identity
+
+
+def test_missing_branch_names_file_and_nearest(tmp_path):
+    path = write_jets(tmp_path / "a.root", toy_jets("QCD", 20, 1))
+    with pytest.raises(JettaggerError, match=r"a\.root: unknown branch 'jet_ptt': did you mean 'jet_pt'\?"):
+        Source(path).read(["jet_ptt"], 0, 5)
+
+
+@pytest.mark.parametrize("rntuple", [False, True])
+@pytest.mark.parametrize("kept", [0.02, 0.3, 0.7, 0.99, 0.9999])
+def test_truncated_file_always_errs(tmp_path, kept, rntuple):
+    whole = write_jets(tmp_path / "a.root", toy_jets("QCD", 2000, 1), rntuple=rntuple).read_bytes()
+    path = tmp_path / "short.root"
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(JettaggerError, match=rf"short\.root is truncated: its header says {len(whole)} bytes"):
+        _ = Source(path).entries
+
+
+def test_other_files_are_refused_by_name(tmp_path):
+    text = tmp_path / "text.root"
+    text.write_text("not a ROOT file")
+    with pytest.raises(JettaggerError, match=r"text\.root is no ROOT file: it does not begin with 'root'"):
+        _ = Source(text).entries
+    (tmp_path / "empty.root").touch()
+    with pytest.raises(JettaggerError, match=r"empty\.root is empty \(0 bytes\)"):
+        _ = Source(tmp_path / "empty.root").entries
+    with pytest.raises(JettaggerError, match=r"is a folder, not a ROOT file"):
+        _ = Source(tmp_path).entries
+    with pytest.raises(JettaggerError, match=r"no such file: .*nowhere\.root"):
+        _ = Source(tmp_path / "nowhere.root").entries
+
+
+def test_overwritten_basket_is_named(tmp_path):
+    path = write_jets(tmp_path / "a.root", toy_jets("QCD", 2000, 1))
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(2000)
+    path.write_bytes(content)
+    source = Source(path)
+    with pytest.raises(JettaggerError, match=r"cannot read .*a\.root: the file is truncated or damaged"):
+        source.read(source.branches, 0, source.entries)
+
+
+def test_trees_are_told_apart(tmp_path):
+    path = tmp_path / "two.root"
+    with uproot.recreate(path) as file:
+        file.mktree("first", {"x": np.float32})
+        file.mktree("second", {"x": np.float32})
+    with pytest.raises(JettaggerError, match=r"name one of its trees with data\.tree \(found: first, second\)"):
+        _ = Source(path).entries
+    assert Source(path, "first").entries == 0
+    with pytest.raises(JettaggerError, match=r"two\.root: unknown tree 'firts': did you mean 'first'\?"):
+        _ = Source(path, "firts").entries
+    with uproot.recreate(tmp_path / "none.root"):
+        pass
+    with pytest.raises(JettaggerError, match=r"none\.root holds no TTree or RNTuple"):
+        _ = Source(tmp_path / "none.root").entries
+
+
+def test_find_files(tmp_path):
+    for name in ("b.root", "a.root", "notes.txt"):
+        (tmp_path / name).touch()
+    found = find_files([f"{tmp_path}/*.root", f"{tmp_path}/a.root"], where="data.train.QCD")
+    assert [path.name for path in found] == ["a.root", "b.root"]
+    with pytest.raises(JettaggerError, match=r"data\.train\.QCD: no file matches '.*zzz\*' \(3 files in"):
+        find_files(f"{tmp_path}/zzz*", where="data.train.QCD")
+    with pytest.raises(JettaggerError, match=r"no such file: '.*/c\.root' \(did you mean .*root\?\)"):
+        find_files(f"{tmp_path}/c.root", where="data.train.QCD")
+    with pytest.raises(JettaggerError, match=r"there is no folder .*nowhere"):
+        find_files(f"{tmp_path}/nowhere/c.root", where="data.train.QCD")
+    with pytest.raises(JettaggerError, match=r"no file matches '.*no\*/c\.root'"):
+        find_files(f"{tmp_path}/no*/c.root", where="data.train.QCD")
+    with pytest.raises(JettaggerError, match=r"data\.train\.QCD: the list of files is empty"):
+        find_files([], where="data.train.QCD")
+
+
+def test_path_is_not_split_at_a_colon(tmp_path: Path):
+    path = write_jets(tmp_path / "run:1.root", toy_jets("QCD", 20, 1))
+    assert Source(path).entries == 20

@@ -44,7 +44,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "image_cnn": [
         {"norm": "none", "centre": False, "rotate": False, "flip": False, "normalise": False},
-        {"padding": "valid", "pixel_bias": None, "jet_features": False, "pixels": 12},
+        {"padding": "valid", "pixel_bias": 0.2, "jet_features": False, "pixels": 12},
     ],
 }
 

@@ -1,6 +1,8 @@
 """What every architecture must fulfil; those in `models/` are found, not listed."""
 
 import copy
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 
 from jettagger import models
-from jettagger.batch import Inputs, Packed
+from jettagger.batch import Dense, Inputs, Packed
 from jettagger.errors import JettaggerError
 from jettagger.models.parts.dropout import Dropout, dropout_layers, set_dropout_generator
 
@@ -41,6 +43,11 @@ def select(inputs, chosen):
 def test_architectures_are_found():
     assert {"mlp", "image_cnn", "particle_cnn"} <= set(models.architectures())
     assert "parts" not in models.architectures()
+
+
+def test_names_are_known_without_torch():
+    code = "import sys, jettagger.models as m; assert m.architectures(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_unknown_architecture_is_named():
@@ -212,3 +219,39 @@ def test_bfloat16_autocast_stays_close(case, make_model, make_jets):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         low_BC = model(inputs)
     torch.testing.assert_close(low_BC.float(), model(inputs).detach(), rtol=0.1, atol=0.1)
+
+
+class Flat(nn.Module):
+    """A model whose inputs are tensors, as exporters want them."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, jet_BF, particles_BPF, real_BP, coordinates_BPK, vertices_BPF, real_vertices_BP):
+        particles = Dense(particles_BPF, real_BP, coordinates_BPK)
+        collections = {"particles": particles, "vertices": Dense(vertices_BPF, real_vertices_BP)}
+        return self.model(Inputs(jet_BF, collections))
+
+
+def tensors_of(inputs):
+    dense = inputs.dense({"particles": 20, "vertices": 4}).collections
+    particles, vertices = dense["particles"], dense["vertices"]
+    return (
+        inputs.jet_BF,
+        particles.features_BPF,
+        particles.mask_BP,
+        particles.coordinates_BPK,
+        vertices.features_BPF,
+        vertices.mask_BP,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The tensor attributes:UserWarning")  # LSTM keeps its weights twice
+def test_dense_forward_can_be_traced_for_any_batch_size(case, make_model, make_jets):
+    flat = Flat(make_model(case))
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    example, other = tensors_of(make_jets(5)), tensors_of(make_jets(11, seed=4))
+    exported = torch.export.export(flat, example, dynamic_shapes=tuple({0: batch} for _ in example))
+    torch.testing.assert_close(exported.module()(*other), flat(*other), rtol=1e-5, atol=1e-5)

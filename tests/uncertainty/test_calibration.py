@@ -23,8 +23,8 @@ def test_labels_drawn_at_a_temperature_give_it_back(temperature):
 
 
 def test_weights_choose_the_jets_that_count():
-    cold, cold_labels, _ = drawn(0.7)
-    hot, hot_labels, _ = drawn(2.0, seed=1)
+    cold, cold_labels, _ = drawn(0.7, jets=3000)
+    hot, hot_labels, _ = drawn(2.0, jets=3000, seed=1)
     z_NC, labels_N = np.r_[cold, hot], np.r_[cold_labels, hot_labels]
     weights_N = np.r_[np.ones(len(cold)), np.zeros(len(hot))]
     assert fit_temperature(z_NC, labels_N, weights_N) == pytest.approx(fit_temperature(cold, cold_labels))

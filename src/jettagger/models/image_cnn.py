@@ -68,7 +68,7 @@ class Config(Section):
     """Mirrors so that the right and the upper half hold more pT."""
     normalise: bool = True
     """Divides pT by the jet's sum."""
-    pixel_bias: Annotated[float, Field(gt=0)] | None = 0.2
+    pixel_bias: Annotated[float, Field(gt=0)] | None = None
     """Divides each pixel by its spread plus this (in units of the channel's largest); null: by one number a
     channel. Small values make faint pixels count."""
     convolutions: Annotated[list[Convolution], Field(min_length=1)] = Field(

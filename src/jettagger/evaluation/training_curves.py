@@ -33,9 +33,9 @@ def diagnose(history: Sequence[Epoch], classes: int | None = None) -> Diagnosis:
 
     In this order: a loss that is not finite; fewer than 4 epochs; a training loss that ends above where it
     began, or that rose in more than 30 % of the epochs by more than 2 %; a training loss that stays above
-    90 % of ln(classes); a validation loss that ended more than 2 % (and more than twice its jitter) above its
-    best while the training loss went on falling; a validation loss that fell by more than 1 % in the last
-    fifth of the epochs; else converged.
+    90 % of ln(classes); a validation loss that ended more than 2 % (and three times its scatter) above its
+    best, both averaged over a tenth of the epochs, while the training loss went on falling; a validation loss
+    that fell by more than 1 % in the last fifth of the epochs; else converged.
     """
     train, validation = _column(history, "train_loss"), _column(history, "validation_loss")
     broken = _first_broken(history)
@@ -108,11 +108,15 @@ def _overfitting(train: Floats, validation: Floats, classes: int | None) -> Diag
     del classes
     if not np.isfinite(validation).all():
         return None
-    best = int(validation.argmin())
-    tail = float(validation[-max(1, len(validation) // 10) :].mean())
-    rise = tail - validation[best]
-    if rise <= max(_RISE * validation[best], 2 * _jitter(validation)) or train[-1] >= train[best]:
+    # Means over as many epochs as the tail has: the lowest of many noisy epochs is low by chance.
+    width = max(1, len(validation) // 10)
+    means = np.convolve(validation, np.full(width, 1 / width), mode="valid")
+    low = int(means.argmin())
+    best, tail = low + int(validation[low : low + width].argmin()), float(means[-1])
+    scatter = _jitter(validation) * math.sqrt(2 / width)
+    if tail - means[low] <= max(_RISE * means[low], 3 * scatter) or train[-1] >= train[best]:
         return None
+    rise = tail - validation[best]
     return Diagnosis(
         "overfitting",
         f"Overfitting from epoch {best + 1}: since then the validation loss rose from {validation[best]:.4g} "

@@ -114,8 +114,7 @@ def _points(
     y = efficiency.value[known]
     bars = np.abs(np.stack([y - efficiency.low[known], efficiency.high[known] - y]))
     axes.errorbar(x, y, bars, fmt=look.marker, color=look.colour, markersize=4.5, elinewidth=1.2, label=name)
-    for left, right, height in zip(edges[:-1][known], edges[1:][known], y, strict=True):
-        axes.plot([left, right], [height, height], color=look.colour, linewidth=0.8, alpha=0.6)
+    axes.hlines(y, edges[:-1][known], edges[1:][known], color=look.colour, linewidth=0.8, alpha=0.6)
 
 
 def _room_for_legend(axes: Axes, entries: int) -> None:

@@ -255,7 +255,7 @@ def _figure(drawing: Drawing, source: str) -> str:
     # One panel fits a phone; several beside each other are scrolled there.
     kind, box = ("narrow", "one") if drawing.figure.get_figwidth() < 8 else ("panels", "wide")
     return (
-        f'<figure id="{escape(drawing.name)}" class="{kind}">\n<h3>{escape(drawing.title)}</h3>\n'
+        f'<figure id="figure-{escape(drawing.name)}" class="{kind}">\n<h3>{escape(drawing.title)}</h3>\n'
         f'<div class="{box}"><img src="{source}" alt="{escape(drawing.title)}"></div>\n'
         f"<figcaption>{escape(drawing.caption)}</figcaption>\n</figure>"
     )

@@ -103,6 +103,7 @@ def _draw_rejection(axes: Axes, run: str, curve: Curve, look: Look, shift: float
         low_G, high_G = _rejection(curve.member_high_G), _rejection(curve.member_low_G)
         axes.fill_between(x_G, low_G, high_G, color=look.colour, alpha=0.2, linewidth=0)
     at = np.unique(np.clip(np.searchsorted(x_G, _BARS_AT + shift), 0, len(x_G) - 1))
+    at = at[curve.background_efficiency_G[at] > 0]
     error_G = curve.background_error_G * rejection_G**2
     # 1/e has a lopsided error on a logarithmic axis: +-1 sigma of e_b itself.
     low = 1 / (curve.background_efficiency_G[at] + curve.background_error_G[at])

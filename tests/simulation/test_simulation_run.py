@@ -110,9 +110,9 @@ def test_clusters_are_cut_at_the_same_jets_wherever_blocks_end(
     sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jettagger.simulation.output.FLUSH_JETS", 7)
-    options = SimulationOptions(process="QCD", jets=sample("QCD").jets, seed=1)
+    options = SimulationOptions(process="QCD", jets=30, seed=1)
     path = simulate(options, tmp_path / "small.root", progress=False).output
-    assert same(read(path), read(sample("QCD").output))
+    assert same(read(path), read(sample("QCD").output)[:30])
     with uproot.open(path) as file:
         assert file["tree"]["jet_pt"].num_baskets == -(-options.jets // 7)
 
@@ -126,13 +126,21 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-def test_options_that_no_jet_can_pass_end_with_a_word(
+def test_options_that_no_event_can_meet_end_with_a_word(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run, "BARREN_BLOCKS", 1)
+    monkeypatch.setattr("jettagger.simulation.veto.PATIENCE", 100)
     options = SimulationOptions(process="Tbqq", jets=1, pt=(500, 600), radius=0.05)
-    with pytest.raises(JettaggerError, match=r"no Tbqq jet among 100 events .* widen pt .* radius 0\.05"):
+    with pytest.raises(JettaggerError, match=r"no Tbqq event of 100 can give a jet .* radius 0\.05"):
         simulate(options, tmp_path / "x.root", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_blocks_without_a_jet_end_with_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(run, "BARREN_BLOCKS", 1)
+    monkeypatch.setattr("jettagger.simulation.selection.JETS_AN_EVENT", 0)
+    with pytest.raises(JettaggerError, match=r"no Tbqq jet among 100 events .* widen pt .* radius 0\.8"):
+        simulate(SimulationOptions(process="Tbqq", jets=1), tmp_path / "x.root", progress=False)
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from toy_jets import write_toy_data  # noqa: E402
+from toy_jets import write_toy_data
 
 
 @pytest.fixture(scope="session")

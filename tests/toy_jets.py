@@ -7,7 +7,17 @@ import awkward as ak
 import numpy as np
 import uproot
 
-FLAT = ("event_number", "jet_pt", "jet_eta", "jet_sdmass", "jet_tau2", "jet_tau3", "label_QCD", "label_Tbqq", "gen_weight")
+FLAT = (
+    "event_number",
+    "jet_pt",
+    "jet_eta",
+    "jet_sdmass",
+    "jet_tau2",
+    "jet_tau3",
+    "label_QCD",
+    "label_Tbqq",
+    "gen_weight",
+)
 JAGGED = ("part_px", "part_py", "part_energy", "part_deta", "part_dphi", "part_charge", "part_d0val")
 
 

@@ -1,8 +1,8 @@
 """Jet tagging in PyTorch: from ROOT ntuples to calibrated, uncertainty-aware taggers.
 
-    import jettagger
-    tagger = jettagger.load("runs/particle_cnn/tagger")
-    scores = tagger.predict(jets)
+import jettagger
+tagger = jettagger.load("runs/particle_cnn/tagger")
+scores = tagger.predict(jets)
 """
 
 from typing import TYPE_CHECKING, Any

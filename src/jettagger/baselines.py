@@ -67,7 +67,9 @@ def check(section: BaselinesSection, data: DataConfig) -> list[tuple[str, str]]:
             ("baselines.cut.signal", f"'{section.cut.signal}' is not in classes (allowed: {allowed})")
         )
     if section.boosted_trees is not None and "jet" not in data.inputs:
-        problems.append(("baselines.boosted_trees", "trees need jet-level variables: add inputs.jet.features"))
+        problems.append(
+            ("baselines.boosted_trees", "trees need jet-level variables: add inputs.jet.features")
+        )
     return problems
 
 
@@ -133,7 +135,8 @@ class BoostedTrees(NamedTuple):
             left = np.where(np.isnan(x), self.missing_left[node], x <= self.threshold[node])
             node_J[open_J] = self.first[tree] + np.where(left, self.left[node], self.right[node])
             open_J = open_J[~self.leaf[node_J[open_J]]]
-        return self.value[node_J]
+        values_J: NDArray[np.float64] = self.value[node_J]
+        return values_J
 
     def save(self, path: Path) -> None:
         """Writes an `.npz` file, whole or not at all."""

@@ -23,7 +23,8 @@ app = typer.Typer(
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see docs/configuration.md.")]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the config; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the config; repeatable."),
 ]
 
 
@@ -55,7 +56,8 @@ def train(
     config: ConfigFile,
     set_: Overrides = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="RUN", help="Run directory [default: runs/<config name>].")
+        Path | None,
+        typer.Option("--output", "-o", metavar="RUN", help="Run directory [default: runs/<config name>]."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an earlier run stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
@@ -80,16 +82,24 @@ def train(
 
 @app.command()
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN_OR_BUNDLE...", help="Runs or bundles to compare.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_OR_BUNDLE...", help="Runs or bundles to compare.")
+    ],
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", metavar="[SAMPLE=]FILES", help="Test files in place of data.test; repeatable."),
+        typer.Option(
+            "--data", metavar="[SAMPLE=]FILES", help="Test files in place of data.test; repeatable."
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Report [default: <first run>/report].")
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Report [default: <first run>/report]."),
     ] = None,
     mc_dropout: Annotated[
-        int | None, typer.Option("--mc-dropout", metavar="T", min=0, help="Passes of MC dropout [default: the config's].")
+        int | None,
+        typer.Option(
+            "--mc-dropout", metavar="T", min=0, help="Passes of MC dropout [default: the config's]."
+        ),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
@@ -109,7 +119,9 @@ def predict(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="scores.root, scores.h5 or scores.parquet.")
     ],
-    mc_dropout: Annotated[int, typer.Option("--mc-dropout", metavar="T", min=0, help="Passes of MC dropout.")] = 0,
+    mc_dropout: Annotated[
+        int, typer.Option("--mc-dropout", metavar="T", min=0, help="Passes of MC dropout.")
+    ] = 0,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Write one row for each jet of some files, in order: scores, spreads, spectators."""
@@ -149,13 +161,19 @@ def simulate(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="ROOT file.")],
     seed: Annotated[int, typer.Option("--seed", help="Samples of different seeds are independent.")] = 0,
     workers: Annotated[int, typer.Option("--workers", help="Processes; they change no jet.")] = 1,
-    pt: Annotated[tuple[float, float], typer.Option("--pt", help="Range of the jet pT, GeV.")] = (500.0, 1000.0),
+    pt: Annotated[tuple[float, float], typer.Option("--pt", help="Range of the jet pT, GeV.")] = (
+        500.0,
+        1000.0,
+    ),
     radius: Annotated[float, typer.Option("--radius", help="Of the anti-kT jets.")] = 0.8,
     eta_max: Annotated[float, typer.Option("--eta-max", help="Largest |eta| of a jet.")] = 2.0,
-    beam_energy: Annotated[float, typer.Option("--beam-energy", help="Centre-of-mass energy, GeV.")] = 13000.0,
+    beam_energy: Annotated[
+        float, typer.Option("--beam-energy", help="Centre-of-mass energy, GeV.")
+    ] = 13000.0,
     mpi: Annotated[bool, typer.Option("--mpi/--no-mpi", help="Multiparton interactions.")] = True,
     pythia: Annotated[
-        list[str] | None, typer.Option("--pythia", metavar="'KEY = VALUE'", help="Pythia setting; repeatable.")
+        list[str] | None,
+        typer.Option("--pythia", metavar="'KEY = VALUE'", help="Pythia setting; repeatable."),
     ] = None,
     scale: Annotated[
         list[str] | None,

@@ -12,18 +12,17 @@ Shapes: J jets, M members, C classes.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import awkward as ak
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from jettagger import models
+from jettagger import models, yaml_source
 from jettagger.batch import Inputs
 from jettagger.data.columns import Columns, RawInputs
 from jettagger.data.prepared import offsets_of, take
@@ -61,7 +60,7 @@ class Tagger:
     members: tuple[JetModel, ...]
     card: Mapping[str, Any]
     """What is known of it: classes, inputs, training, versions, metrics."""
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -82,7 +81,11 @@ class Tagger:
         if isinstance(jets, (str, Path)) or _is_list_of_paths(jets):
             paths = [jets] if isinstance(jets, (str, Path)) else list(jets)
             files = find_files([str(path) for path in paths], where="predict")
-            parts = [part for file in files for _, part in self.predict_file(file, mc_dropout=mc_dropout, seed=seed)]
+            parts = [
+                part
+                for file in files
+                for _, part in self.predict_file(file, mc_dropout=mc_dropout, seed=seed)
+            ]
             return self._record(_joined(parts))
         if isinstance(jets, ak.Array) and jets.ndim > 1 and jets.fields:
             counts = ak.num(jets, axis=1)
@@ -138,8 +141,7 @@ class Tagger:
             decompositions.append(accumulator.result())
         if not decompositions:
             return self._nothing(mc_dropout)
-        arrays = [np.concatenate(column) for column in zip(*(d[:-1] for d in decompositions), strict=True)]
-        joined = Decomposition(*arrays, samples=decompositions[0].samples)
+        joined = _one_after_the_other(decompositions)
         return Scores(joined, np.concatenate(members, axis=1) if members else None)
 
     def _add_passes(self, accumulator: Accumulator, inputs: Inputs, passes: int, seed: int) -> None:
@@ -174,13 +176,13 @@ def save(
     expected = tagger.score(check_jets, where="check jets")
     with directory_written_aside(directory) as aside:
         save_file(weights, aside / "weights.safetensors")
-        (aside / "config.yaml").write_text(
-            yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True), encoding="utf-8"
-        )
+        (aside / "config.yaml").write_text(yaml_source.write(dict(document)), encoding="utf-8")
         form, _, buffers = ak.to_buffers(ak.Array({name: ak.Array(x) for name, x in check_jets.items()}))
         scores = np.stack([expected[name] for name in tagger.classes], axis=1)
         np.savez(aside / "check_jets.npz", form=form.to_json(), length=len(scores), scores=scores, **buffers)
-        files = {name: sha256(aside / name) for name in ("weights.safetensors", "config.yaml", "check_jets.npz")}
+        files = {
+            name: sha256(aside / name) for name in ("weights.safetensors", "config.yaml", "check_jets.npz")
+        }
         card = {**tagger.card, "format": FORMAT, "members": len(tagger.members), "sha256": files}
         write_json(aside / "card.json", card)
     return load(directory)
@@ -200,7 +202,7 @@ def load(path: str | Path, *, device: str = "cpu", replay: bool = True) -> Tagge
             raise JettaggerError(
                 f"{directory / name} was changed after the bundle was written (its SHA-256 is not that of card.json)"
             )
-    document = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
+    document = yaml_source.read(directory / "config.yaml").content
     config = DataConfig.model_validate(
         {name: document[name] for name in DataConfig.model_fields if name in document}
     )
@@ -236,10 +238,16 @@ def _read_card(directory: Path) -> dict[str, Any]:
 
 
 def _member(
-    section: Mapping[str, Any], config: DataConfig, weights: Mapping[str, torch.Tensor], number: int, device: str
+    section: Mapping[str, Any],
+    config: DataConfig,
+    weights: Mapping[str, torch.Tensor],
+    number: int,
+    device: str,
 ) -> JetModel:
     model_config = models.config_class(section["architecture"]).model_validate(section)
-    model = models.build(model_config, Columns(config).spec, len(config.classes), torch_generator(0, "unused"))
+    model = models.build(
+        model_config, Columns(config).spec, len(config.classes), torch_generator(0, "unused")
+    )
     prefix = f"member_{number}/"
     model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     return model.to(device).eval()
@@ -258,6 +266,22 @@ def _replay(directory: Path, tagger: Tagger) -> None:
             f"{directory}: the stored check jets score differently here, by up to {gap:.2g} "
             f"(written with {tagger.card.get('versions')}); the tagger cannot be trusted on this machine"
         )
+
+
+def _one_after_the_other(parts: Sequence[Decomposition]) -> Decomposition:
+    """The decompositions of batches as that of all their jets."""
+
+    def joined(field: str) -> NDArray[np.float64]:
+        return np.concatenate([getattr(part, field) for part in parts])
+
+    return Decomposition(
+        probabilities_NC=joined("probabilities_NC"),
+        std_NC=joined("std_NC"),
+        total_entropy_N=joined("total_entropy_N"),
+        expected_entropy_N=joined("expected_entropy_N"),
+        mutual_information_N=joined("mutual_information_N"),
+        samples=parts[0].samples,
+    )
 
 
 def _sliced(raw: RawInputs, jets: int) -> Iterator[Inputs]:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from test_columns import config
-from toy_jets import toy_jets, write_jets
 
 from jettagger.batch import InputSpec
 from jettagger.data.batches import Batches, bytes_per_jet, split, training_weights
 from jettagger.data.prepared import prepare
 from jettagger.errors import JettaggerError
+from toy_jets import toy_jets, write_jets
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import awkward as ak
 import numpy as np
 import pytest
 import yaml
-from toy_jets import CONFIG, toy_jets
 
 from jettagger.data.columns import BLOCK, Columns
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
+from toy_jets import CONFIG, toy_jets
 
 PARTS = ("data", "classes", "inputs", "define", "spectators")
 
@@ -59,14 +59,18 @@ def test_reductions_see_all_particles_and_inputs_the_selected():
     found = table(config(inputs__particles__select="part_charge != 0", data__selection=None), branches)
     charged = ak.to_numpy(ak.sum(branches["part_charge"] != 0, axis=1))
     assert np.array_equal(found.inputs.collections["particles"].lengths_J, np.minimum(charged, 16))
-    leading = ak.to_numpy(ak.fill_none(ak.max(np.hypot(branches["part_px"], branches["part_py"]), axis=1), np.nan))
+    leading = ak.to_numpy(
+        ak.fill_none(ak.max(np.hypot(branches["part_px"], branches["part_py"]), axis=1), np.nan)
+    )
     assert np.allclose(found.inputs.jet_JF[:, 3], leading, equal_nan=True)
 
 
 def test_result_does_not_depend_on_how_files_are_cut():
     branches = toy_jets("QCD", 100, 1)
     whole = table(config(), branches)
-    parts = [table(config(), {k: v[a:b] for k, v in branches.items()}, start=a) for a, b in ((0, 37), (37, 100))]
+    parts = [
+        table(config(), {k: v[a:b] for k, v in branches.items()}, start=a) for a, b in ((0, 37), (37, 100))
+    ]
     assert np.array_equal(whole.group_J, np.concatenate([p.group_J for p in parts]))
     assert np.array_equal(
         whole.inputs.jet_JF, np.concatenate([p.inputs.jet_JF for p in parts]), equal_nan=True
@@ -130,9 +134,15 @@ def test_groups_without_event_number_are_blocks_of_neighbours():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"inputs__jet__features__mass": "part_px"}, r"inputs\.jet\.features\.mass: one value a jet is expected"),
+        (
+            {"inputs__jet__features__mass": "part_px"},
+            r"inputs\.jet\.features\.mass: one value a jet is expected",
+        ),
         ({"classes__QCD": "label_QCD"}, None),
-        ({"classes__QCD": "jet_pt"}, r"classes\.QCD: a condition is expected, 'jet_pt' has values of type float32"),
+        (
+            {"classes__QCD": "jet_pt"},
+            r"classes\.QCD: a condition is expected, 'jet_pt' has values of type float32",
+        ),
         ({"data__selection": "part_px > 1"}, r"data\.selection: one value a jet is expected"),
         ({"inputs__particles__select": "part_px"}, r"inputs\.particles\.select: a condition is expected"),
         (

@@ -9,13 +9,13 @@ import h5py
 import numpy as np
 import pytest
 from test_columns import config
-from toy_jets import toy_jets, write_jets
 
 from jettagger.data import prepared as module
 from jettagger.data.columns import Columns
 from jettagger.data.prepared import fill, open_prepared, plan, prepare
 from jettagger.data.reader import Source
 from jettagger.errors import JettaggerError
+from toy_jets import toy_jets, write_jets
 
 
 @pytest.fixture
@@ -33,13 +33,19 @@ def test_what_goes_in_comes_out(files):
     source = Source(Path(samples["Top"]))
     branches = Columns(settings).branches(source.branches, where="", sample_weight=1.0)
     expected = Columns(settings, {"tau": "jet_tau2"}).table(
-        source.read([*branches, "jet_tau2"], 0, 150).branches, start=0, sample="Top", sample_weight=1.0, where=""
+        source.read([*branches, "jet_tau2"], 0, 150).branches,
+        start=0,
+        sample="Top",
+        sample_weight=1.0,
+        where="",
     )
     first = int(found.first_S[1])
     rows = np.arange(first, len(found))
     raw = found.read(rows, found.spec)
     assert np.array_equal(raw.jet_JF, expected.inputs.jet_JF, equal_nan=True)
-    for got, wanted in zip(raw.collections["particles"], expected.inputs.collections["particles"], strict=True):
+    for got, wanted in zip(
+        raw.collections["particles"], expected.inputs.collections["particles"], strict=True
+    ):
         assert np.array_equal(got, wanted)
     assert np.array_equal(found.extras["tau"][rows], expected.extras["tau"])
     assert np.array_equal(found.spectators["jet_pt"][rows], expected.spectators["jet_pt"])
@@ -139,7 +145,9 @@ def test_bytes_are_golden(tmp_path):
 def test_errors_name_what_is_wrong(files, tmp_path):
     samples, settings = files
     with pytest.raises(JettaggerError, match=r"data\.selection 'jet_pt > 9000' leaves none of 300 jets"):
-        prepare(config(data__selection="jet_pt > 9000", data__prepared=str(tmp_path)), samples, role="data.train")
+        prepare(
+            config(data__selection="jet_pt > 9000", data__prepared=str(tmp_path)), samples, role="data.train"
+        )
     with pytest.raises(JettaggerError, match=r"classes\.Top: none of the \d+ selected jets of data\.train"):
         prepare(settings, {"QCD": samples["QCD"]}, role="data.train")
     with pytest.raises(JettaggerError, match=r"data\.train: .*QCD\.root and .*QCD\.root are the same file"):

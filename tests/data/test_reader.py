@@ -6,11 +6,11 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from toy_jets import toy_jets, write_jets
 
 from jettagger.data import reader
 from jettagger.data.reader import Source, find_files
 from jettagger.errors import JettaggerError
+from toy_jets import toy_jets, write_jets
 
 
 @pytest.mark.parametrize("rntuple", [False, True])
@@ -47,7 +47,9 @@ def test_truncated_file_always_errs(tmp_path, kept, rntuple):
     whole = write_jets(tmp_path / "a.root", toy_jets("QCD", 2000, 1), rntuple=rntuple).read_bytes()
     path = tmp_path / "short.root"
     path.write_bytes(whole[: int(len(whole) * kept)])
-    with pytest.raises(JettaggerError, match=rf"short\.root is truncated: its header says {len(whole)} bytes"):
+    with pytest.raises(
+        JettaggerError, match=rf"short\.root is truncated: its header says {len(whole)} bytes"
+    ):
         _ = Source(path).entries
 
 
@@ -81,7 +83,9 @@ def test_trees_are_told_apart(tmp_path):
     with uproot.recreate(path) as file:
         file.mktree("first", {"x": np.float32})
         file.mktree("second", {"x": np.float32})
-    with pytest.raises(JettaggerError, match=r"name one of its trees with data\.tree \(found: first, second\)"):
+    with pytest.raises(
+        JettaggerError, match=r"name one of its trees with data\.tree \(found: first, second\)"
+    ):
         _ = Source(path).entries
     assert Source(path, "first").entries == 0
     with pytest.raises(JettaggerError, match=r"two\.root: unknown tree 'firts': did you mean 'first'\?"):

@@ -85,7 +85,9 @@ class Batches:
         self._weights = weights[order]
         self._shuffle = shuffle
         self.jets = len(rows_R)
-        self._pool_edges = _even_edges(self.jets, max(int(pool_bytes / bytes_per_jet(prepared, self._inputs)), 1))
+        self._pool_edges = _even_edges(
+            self.jets, max(int(pool_bytes / bytes_per_jet(prepared, self._inputs)), 1)
+        )
         self._batch_edges = [_even_edges(jets, batch_size) for jets in np.diff(self._pool_edges)]
         self.steps = sum(len(edges) - 1 for edges in self._batch_edges)
         self._resident: _Pool | None = None
@@ -94,7 +96,9 @@ class Batches:
         """The batches of an epoch, from batch `start` on."""
         order_R = self._order(epoch)
         first = 0
-        for low, high, edges in zip(self._pool_edges[:-1], self._pool_edges[1:], self._batch_edges, strict=True):
+        for low, high, edges in zip(
+            self._pool_edges[:-1], self._pool_edges[1:], self._batch_edges, strict=True
+        ):
             steps = range(max(start - first, 0), len(edges) - 1)
             first += len(edges) - 1
             if not steps:

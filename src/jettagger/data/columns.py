@@ -108,7 +108,9 @@ class Columns:
         needed = required_branches(expressions, self._define, available, where=where)
         return needed.union(*(c.anchors(available, where) for c in self._collections.values()))
 
-    def branches(self, available: Collection[str], *, where: str, sample_weight: str | float) -> frozenset[str]:
+    def branches(
+        self, available: Collection[str], *, where: str, sample_weight: str | float
+    ) -> frozenset[str]:
         """All branches that `table` needs. Raises JettaggerError for a name that is not `available`."""
         expressions = [self._weight, parse(sample_weight, where="data: weight"), *self._extras.values()]
         expressions += [c for c in self._classes.values() if isinstance(c, Expression)]
@@ -170,7 +172,9 @@ class Columns:
         entry_J = np.flatnonzero(self.selected(whole, jets))
         namespace = whole
         if len(entry_J) < jets:
-            namespace = self.namespace({name: _taken(x, entry_J) for name, x in branches.items()}, where=where)
+            namespace = self.namespace(
+                {name: _taken(x, entry_J) for name, x in branches.items()}, where=where
+            )
         selected = len(entry_J)
         labels_J = self._labels(namespace, sample, selected, entry_J + start, where)
         weights_J = _number(namespace, self._weight, "weights.event", selected) * _number(
@@ -213,7 +217,8 @@ class Columns:
                 f"{where}: {len(bad)} of {jets} selected jets do not belong to exactly one class: the jet of "
                 f"entry {entry_J[first]} is {fault}. Change `classes`, or leave such jets out by data.selection"
             )
-        return belongs_JC.argmax(1).astype(np.int64)
+        labels_J: NDArray[np.int64] = belongs_JC.argmax(1).astype(np.int64)
+        return labels_J
 
     def _group_branch(self, available: Collection[str], where: str) -> str | None:
         name = self.config.data.group_by
@@ -226,7 +231,8 @@ class Columns:
     ) -> NDArray[np.int64]:
         name = self._group_branch(branches.keys(), where)
         if name is None:
-            return file_key + (entry_J + start) // BLOCK
+            blocks_J: NDArray[np.int64] = file_key + (entry_J + start) // BLOCK
+            return blocks_J
         values = np.asarray(branches[name])[entry_J]
         if values.dtype.kind not in "iub":
             raise JettaggerError(f"{where}: data.group_by: '{name}' holds {values.dtype}, not whole numbers")
@@ -277,8 +283,7 @@ class _Collection:
             for name, expression in self._features.items()
         }
         offsets = self._offsets(columns, where)
-        rows = self._rows(namespace, offsets, where)
-        lengths_J, rows = self._truncated(rows, offsets, counts)
+        lengths_J, rows = self._truncated(self._rows(namespace, offsets, where), offsets, counts)
         values_NF = np.empty((len(lengths_J) and int(lengths_J.sum()), len(columns)), np.float32)
         for column, (name, value) in enumerate(columns.items()):
             flat = _particle_level(value, offsets, f"{where}.features.{name}")
@@ -292,7 +297,9 @@ class _Collection:
         for value in columns.values():
             if isinstance(value, Jagged):
                 return value.offsets
-        raise JettaggerError(f"{where}: no feature has one value a particle: write jet-level ones in inputs.jet")
+        raise JettaggerError(
+            f"{where}: no feature has one value a particle: write jet-level ones in inputs.jet"
+        )
 
     def _drawn(
         self, namespace: Namespace, offsets: NDArray[np.int64], rows: NDArray[np.int64] | None, where: str
@@ -320,7 +327,9 @@ class _Collection:
             place = f"{where}.select"
             keep = _particle_level(namespace.evaluate(self._select, where=place), offsets, place)
             if keep.dtype != bool:
-                raise JettaggerError(f"{place}: a condition is expected, this has values of type {keep.dtype}")
+                raise JettaggerError(
+                    f"{place}: a condition is expected, this has values of type {keep.dtype}"
+                )
             if not keep.all():
                 rows = np.flatnonzero(keep)
                 jet_N = jet_N[rows]
@@ -341,15 +350,15 @@ class _Collection:
         longest = self.section.length
         counts[f"truncated {self.name}"] = too_long = int((lengths_J > longest).sum())
         if not too_long:
-            return lengths_J.astype(np.int32), rows.index
+            return lengths_J.astype(np.int32), rows.order
         first_J = np.cumsum(lengths_J) - lengths_J
         keep = np.arange(len(rows.jet_N)) - first_J[rows.jet_N] < longest
-        index = np.flatnonzero(keep) if rows.index is None else rows.index[keep]
+        index = np.flatnonzero(keep) if rows.order is None else rows.order[keep]
         return np.minimum(lengths_J, longest).astype(np.int32), index
 
 
 class _Rows(NamedTuple):
-    index: NDArray[np.int64] | None
+    order: NDArray[np.int64] | None
     """None: all, as they stand."""
     jet_N: NDArray[np.int64]
 

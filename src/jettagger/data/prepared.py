@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from jettagger import randomness
-from jettagger.batch import InputSpec, Inputs, Packed
+from jettagger.batch import Inputs, InputSpec, Packed
 from jettagger.data.columns import Columns, RawCollection, RawInputs, Table
 from jettagger.data.reader import Source, find_files
 from jettagger.data.schema import DataConfig, Samples, SampleSection
@@ -216,7 +216,9 @@ def open_prepared(
     offsets = []
     for record in records:
         if not (directory / record.name).is_file():
-            raise JettaggerError(f"{directory / record.name} is missing: delete {directory} and prepare again")
+            raise JettaggerError(
+                f"{directory / record.name} is missing: delete {directory} and prepare again"
+            )
         shards.append(_map_shard(directory / record.name, small))
         offsets.append({name: _offsets(raw.lengths_J) for name, raw in shards[-1].collections.items()})
     columns = {name: np.concatenate(values) for name, values in small.items()}
@@ -276,7 +278,9 @@ def _key(
         "weights": {n: s.weight if isinstance(s, SampleSection) else 1.0 for n, s in samples.items()},
         "samples": list(samples),
         "extras": dict(extras or {}),
-        **config.model_dump(mode="json", include={"classes", "inputs", "define", "spectators"}, by_alias=True),
+        **config.model_dump(
+            mode="json", include={"classes", "inputs", "define", "spectators"}, by_alias=True
+        ),
         "event": config.weights.event,
         **config.data.model_dump(mode="json", include={"selection", "group_by", "tree"}),
     }
@@ -290,12 +294,12 @@ def _check_yields(config: DataConfig, records: Sequence[ShardRecord], role: str)
     if not read:
         raise JettaggerError(f"{role}: the files hold no jets")
     if not selected:
-        raise JettaggerError(
-            f"{role}: data.selection '{config.data.selection}' leaves none of {read} jets"
-        )
+        raise JettaggerError(f"{role}: data.selection '{config.data.selection}' leaves none of {read} jets")
     for name in config.classes:
         if not sum(record.counts[f"class {name}"] for record in records):
-            raise JettaggerError(f"classes.{name}: none of the {selected} selected jets of {role} belongs to it")
+            raise JettaggerError(
+                f"classes.{name}: none of the {selected} selected jets of {role} belongs to it"
+            )
 
 
 def _write_shard(path: Path, table: Table) -> None:
@@ -357,9 +361,7 @@ def _only(raw: RawInputs, inputs: InputSpec) -> RawInputs:
     return RawInputs(raw.jet_JF if inputs.jet else None, collections)
 
 
-def _taken(
-    raw: RawInputs, offsets: Mapping[str, NDArray[np.int64]], rows_B: NDArray[np.int64]
-) -> RawInputs:
+def _taken(raw: RawInputs, offsets: Mapping[str, NDArray[np.int64]], rows_B: NDArray[np.int64]) -> RawInputs:
     """The jets `rows_B`, in that order; a copy."""
     collections = {}
     for name, collection in raw.collections.items():

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,7 +115,7 @@ class Source:
         step = max(int(CHUNK_BYTES / max(per_entry, 1.0)), 1)
         pieces = max(-(-self.entries // step), 1)
         edges = [self.entries * piece // pieces for piece in range(pieces + 1)]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
     def read(self, branches: Collection[str], start: int, stop: int) -> Chunk:
         """The branches of entries [start, stop)."""
@@ -151,7 +152,9 @@ def _check_header(path: Path) -> None:
         raise JettaggerError(f"{path} is no ROOT file: it does not begin with 'root'")
     (version,) = struct.unpack(">i", header[4:8])
     # From version 1000000 on, lengths are 64-bit (ROOT's TFile format).
-    (length,) = struct.unpack(">q", header[12:20]) if version >= 1_000_000 else struct.unpack(">i", header[12:16])
+    (length,) = (
+        struct.unpack(">q", header[12:20]) if version >= 1_000_000 else struct.unpack(">i", header[12:16])
+    )
     if (size := path.stat().st_size) < length:
         raise JettaggerError(f"{path} is truncated: its header says {length} bytes, the file has {size}")
 

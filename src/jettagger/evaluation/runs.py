@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
-from jettagger import baselines, tagger
+from jettagger import baselines, tagger, yaml_source
 from jettagger.baselines import BaselinesSection
 from jettagger.data.batches import Batches
 from jettagger.data.prepared import Prepared, prepare
@@ -41,7 +40,7 @@ def open_runs(paths: Sequence[Path], *, device: str = "cpu") -> list[Run]:
     for path in paths:
         loaded = tagger.load(path, device=device)
         folder = path if (path / "card.json").is_file() else path / "tagger"
-        document = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        document = yaml_source.read(folder / "config.yaml").content
         name = loaded.card.get("name", path.name)
         taken = {run.name for run in runs}
         unique = next(n for n in (name, f"{path.parent.name}/{name}", str(path)) if n not in taken)
@@ -93,7 +92,9 @@ def _test_jets(run: Run, data: Sequence[str]) -> Prepared:
     config = run.tagger.config
     samples = samples_from(data) if data else config.data.test
     if not samples:
-        raise JettaggerError(f"{run.path}: no test jets: its config has no data.test, and --data is not given")
+        raise JettaggerError(
+            f"{run.path}: no test jets: its config has no data.test, and --data is not given"
+        )
     section = BaselinesSection.model_validate(run.document.get("baselines") or {})
     prepared = prepare(
         config, samples, role="--data" if data else "data.test", extras=baselines.expressions(section)
@@ -134,7 +135,9 @@ def _predictions(
     if members > 1:
         found = [_single(network, scores), replace(network, name=f"{run.name} (ensemble of {members})")]
     if mc_dropout:
-        found += _mc_dropout(run, batches, replace(network, members_MNC=None, history=(), group=None), mc_dropout, say)
+        found += _mc_dropout(
+            run, batches, replace(network, members_MNC=None, history=(), group=None), mc_dropout, say
+        )
     return found + _baselines(run, prepared, replace(common, group=None))
 
 

@@ -1,6 +1,6 @@
 """`jettagger evaluate`: runs score test jets, are measured and compared, and become a report.
 
-    DIR/report.html, DIR/report.json, DIR/figures/*.pdf and *.png, DIR/predictions.root
+DIR/report.html, DIR/report.json, DIR/figures/*.pdf and *.png, DIR/predictions.root
 """
 
 from collections.abc import Callable, Sequence
@@ -52,14 +52,20 @@ def evaluate_runs(
 def _columns(predictions: Sequence[Predictions]) -> dict[str, NDArray[Any]]:
     """One row a jet: what it is, and what each run says of it."""
     first = predictions[0]
-    columns: dict[str, NDArray[Any]] = {"label": first.labels_N, "weight": first.weights_N, **first.spectators}
+    columns: dict[str, NDArray[Any]] = {
+        "label": first.labels_N,
+        "weight": first.weights_N,
+        **first.spectators,
+    }
     for run in predictions:
         name = "".join(c if c.isalnum() else "_" for c in run.name).strip("_")
         if run.scores_N is not None:
             columns[f"{name}_score"] = run.scores_N
         if run.decomposition is not None:
             for index, label in enumerate(run.classes):
-                columns[f"{name}_{label}"] = np.ascontiguousarray(run.decomposition.probabilities_NC[:, index])
+                columns[f"{name}_{label}"] = np.ascontiguousarray(
+                    run.decomposition.probabilities_NC[:, index]
+                )
                 columns[f"{name}_std_{label}"] = np.ascontiguousarray(run.decomposition.std_NC[:, index])
             columns[f"{name}_mutual_information"] = run.decomposition.mutual_information_N
     return columns

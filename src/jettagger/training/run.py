@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 import jettagger
-from jettagger import metrics, models
+from jettagger import metrics, models, yaml_source
 from jettagger.baselines import BaselinesSection, fit_trees
 from jettagger.batch import Feature, InputSpec
 from jettagger.data.batches import Batches, training_weights
@@ -134,8 +133,7 @@ def _write_config(recipe: Recipe, output: Path) -> None:
     """Leaves the resolved config in the run; one that is there stays, and members check that they match it."""
     if not (output / "config.yaml").exists():
         with written_aside(output / "config.yaml") as aside:
-            text = yaml.safe_dump(dict(recipe.document), sort_keys=False, allow_unicode=True)
-            aside.write_text(text, encoding="utf-8")
+            aside.write_text(yaml_source.write(dict(recipe.document)), encoding="utf-8")
 
 
 def _folder(output: Path, member: int) -> Path:

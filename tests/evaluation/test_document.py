@@ -1,6 +1,8 @@
 """`report.json` keeps its keys and holds plain numbers; the table rounds as physicists do."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +51,13 @@ def test_keys_are_pinned(make_predictions, make_cut):
     }
     (seeds,) = document["seeds"]
     assert set(seeds["figures"]["auc"]) == {"values", "mean", "std", "median", "half_68", "min", "max"}
+
+
+def test_every_key_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    ticked = set(re.findall("`[^`]+`", text))
+    missing = [key for key in RUN_KEYS if not {f"`{key}`", f"`{key.removesuffix('_error')}`"} & ticked]
+    assert missing == []
 
 
 def test_numbers_are_plain_and_never_infinite(make_predictions):
@@ -105,3 +114,10 @@ def test_the_table_is_aligned(make_predictions, make_cut):
     assert len({len(line) for line in lines}) == 1
     assert set(lines[1]) == {"-", " "}
     assert "**" not in format_table(results)
+
+
+def test_the_table_says_which_pair_of_many_it_is_of(make_predictions):
+    run = make_predictions(classes=("QCD", "W", "Top"), members=1)
+    results = compare([run], EvaluationSection(bootstrap=0)).results
+    assert results[0].headline.name == "Top_vs_QCD"
+    assert format_table(results).splitlines()[-1] == "R: Top against QCD"

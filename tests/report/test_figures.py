@@ -10,7 +10,8 @@ from jettagger.evaluation.evaluate import evaluate
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.report.class_figures import confusion_drawing
 from jettagger.report.figures import draw, drawn_pairs
-from jettagger.report.style import hep_style, looks, rendered
+from jettagger.report.style import freeze, hep_style, looks, rendered
+from jettagger.report.training_figures import training_drawing
 
 QUICK = EvaluationSection(bootstrap=0)
 ALL = ["roc", "significance", "scores", "confusion", "calibration", "pt", "mass", "training"]
@@ -51,7 +52,7 @@ def test_a_cut_alone(make_cut):
 
 
 def test_three_classes(make_predictions):
-    run = make_predictions(classes=("QCD", "W", "Top"), members=2, jets=400, history=())
+    run = make_predictions(classes=("QCD", "W", "Top"), members=1, jets=400, history=(), spectators={})
     assert len(drawn_pairs([evaluate(run)])) == 6
     assert kinds(drawn(run, settings=EvaluationSection(bootstrap=0, signal="Top"))).count("roc") == 2
 
@@ -62,11 +63,11 @@ def test_many_classes_are_drawn_against_the_first(make_predictions):
 
 
 def test_one_jet_of_each_class(make_predictions):
-    assert "roc" in kinds(drawn(make_predictions(jets=2)))
+    assert "roc" in kinds(drawn(make_predictions(jets=2, members=2, history=())))
 
 
 def test_a_perfect_tagger_leaves_no_background(make_predictions):
-    run = make_predictions(jets=60, members=1)
+    run = make_predictions(jets=60, members=1, history=())
     perfect = run.decomposition._replace(probabilities_NC=np.eye(2)[run.labels_N])
     drawings = drawn(replace(run, decomposition=perfect))
     mass = next(drawing for drawing in drawings if drawing.name.startswith("mass"))
@@ -75,12 +76,15 @@ def test_a_perfect_tagger_leaves_no_background(make_predictions):
 
 def test_negative_and_equal_weights(make_predictions):
     weights_N = np.where(np.arange(1500) % 5 == 0, -1.0, 1.0)
-    runs = [make_predictions(weights=weights_N), make_predictions("equal", weights=np.full(1500, 0.25))]
+    runs = [
+        make_predictions(name, weights=one, members=1, history=())
+        for name, one in (("negative", weights_N), ("equal", np.full(1500, 0.25)))
+    ]
     assert kinds(drawn(*runs))[-1] == "coverage"
 
 
 def test_without_spectators_or_history(make_predictions):
-    drawings = drawn(make_predictions(spectators={}, history=()))
+    drawings = drawn(make_predictions(spectators={}, history=(), members=1))
     assert not {"pt", "mass", "training"} & set(kinds(drawings))
 
 
@@ -89,7 +93,10 @@ def test_a_history_with_gaps_is_drawn(make_predictions):
         {"epoch": 1, "train_loss": 0.5, "validation_loss": None},
         {"epoch": 2, "train_loss": float("nan")},
     ]
-    assert "training" in kinds(drawn(make_predictions(history=[epochs, []])))
+    with hep_style():
+        drawing = training_drawing([evaluate(make_predictions(history=[epochs, []]))], "jettagger")
+        freeze(drawing.figure)
+    assert drawing.name == "training"
 
 
 def test_seeds_share_a_colour(make_predictions):

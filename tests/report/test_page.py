@@ -12,6 +12,7 @@ from jettagger.errors import JettaggerError
 from jettagger.evaluation.comparison import compare
 from jettagger.evaluation.document import to_json
 from jettagger.evaluation.schema import EvaluationSection
+from jettagger.evaluation.table import format_measurement
 from jettagger.report import page as report_page
 from jettagger.report.page import write_report
 from jettagger.report.style import Drawing
@@ -49,8 +50,8 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def written(make_predictions, tmp_path_factory):
     runs = [
-        make_predictions("A & <b>", members=1),
-        *(make_predictions(f"net {k}", group="net", seed=k) for k in range(2)),
+        make_predictions("A & <b>", jets=300, members=1, spectators={}, history=()),
+        *(make_predictions(f"net {k}", jets=300, members=2, group="net", seed=k) for k in range(2)),
     ]
     evaluation = compare(runs, EvaluationSection(bootstrap=20))
     directory = tmp_path_factory.mktemp("report") / "deep" / "report"
@@ -84,7 +85,7 @@ def test_the_page_says_what_it_must(written):
     )
     assert "label noise (aleatoric)" in words.lower()
     assert "still improving: in the last 2 of 12 epochs" in words.lower()
-    assert f"{evaluation.results[0].auc.value:.3f}" in words
+    assert format_measurement(evaluation.results[0].auc) in words
 
 
 def test_figures_and_numbers_lie_beside(written):

@@ -176,6 +176,16 @@ class Result:
     notes: tuple[str, ...]
     """What a reader must know: failed members, spectators that are not there."""
 
+    @property
+    def headline(self) -> PairResult:
+        """The pair whose rejections stand in the headline table.
+
+        The last class against the first if that is measured, else the first pair.
+        """
+        first, last = self.classes[0], self.classes[-1]
+        wanted = (pair for pair in self.pairs if (pair.signal, pair.background) == (last, first))
+        return next(wanted, self.pairs[0])
+
 
 @dataclass(frozen=True)
 class Difference:

@@ -11,7 +11,10 @@ NOTHING = "–"
 
 
 def format_table(results: Sequence[Result]) -> str:
-    """The headline table as plain text, one line a run, columns aligned."""
+    """The headline table as plain text, one line a run, columns aligned.
+
+    With several pairs of classes a last line says which one the rejections are of.
+    """
     rows = headline(results)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
@@ -20,16 +23,18 @@ def format_table(results: Sequence[Result]) -> str:
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
+    if len(results[0].pairs) > 1:
+        lines.append(f"R: {results[0].headline.signal} against {results[0].headline.background}")
     return "\n".join(lines)
 
 
 def headline(results: Sequence[Result]) -> list[list[str]]:
-    """The same as cells; the first row holds the titles. Rejections are of the first pair of each run."""
-    wanted = list(results[0].pairs[0].rejections)
+    """The same as cells; the first row holds the titles. Rejections are of `Result.headline`."""
+    wanted = list(results[0].headline.rejections)
     titles = ["run", "accuracy", "AUC", *(f"R({value:g})" for value in wanted), "NLL", "Brier", "ECE", "jets"]
     rows = [titles]
     for result in results:
-        rejections = result.pairs[0].rejections
+        rejections = result.headline.rejections
         rows.append(
             [
                 result.name,

@@ -174,10 +174,12 @@ def _opening(evaluation: Evaluation, title: str) -> str:
 
 
 def _headline(evaluation: Evaluation) -> str:
+    headline = evaluation.results[0].headline
     parts = [tables.headline_table(evaluation)]
     parts.append(
-        '<p class="small">R(ε): background rejection at signal efficiency ε. Errors are one standard '
-        "deviation from the finite test sample, figures rounded to two digits of their error.</p>"
+        f'<p class="small">R(ε): rejection of {escape(headline.background)} at a {escape(headline.signal)} '
+        "efficiency of ε. Errors are one standard deviation from the finite test sample, figures rounded to "
+        "two digits of their error.</p>"
     )
     parts.extend(f'<p class="note">{escape(note)}</p>' for note in evaluation.notes)
     for result in evaluation.results:
@@ -185,7 +187,7 @@ def _headline(evaluation: Evaluation) -> str:
     if evaluation.differences:
         reference = evaluation.differences[0].reference
         parts.append(f"<h3>Compared with {escape(reference)}</h3>")
-        parts.append(tables.differences_table(evaluation.differences))
+        parts.append(tables.differences_table(evaluation.differences, headline.name))
         parts.append(
             f'<p class="small">Paired bootstrap with {evaluation.settings.bootstrap} replicas of the test '
             "jets that all runs share, so that common fluctuations cancel. Groups of seeds enter with their "
@@ -210,14 +212,14 @@ def _roc_words(evaluation: Evaluation) -> str:
                 "drawn.</p>"
             )
     for result in evaluation.results:
-        for pair in result.pairs[:1]:
-            if len(pair.member_auc_M) > 1:
-                single = format_measurement(_mean_and_std(pair.member_auc_M))
-                parts.append(
-                    f"<p>{escape(result.name)}: AUC {format_measurement(pair.auc)} of the mean of "
-                    f"{len(pair.member_auc_M)} members; one member alone has {single} (mean and standard "
-                    "deviation over members).</p>"
-                )
+        pair = result.headline
+        if len(pair.member_auc_M) > 1:
+            single = format_measurement(_mean_and_std(pair.member_auc_M))
+            parts.append(
+                f"<p>{escape(result.name)}, {escape(pair.signal)} against {escape(pair.background)}: AUC "
+                f"{format_measurement(pair.auc)} of the mean of {len(pair.member_auc_M)} members; one member "
+                f"alone has {single} (mean and standard deviation over members).</p>"
+            )
     return "\n".join(parts)
 
 
@@ -256,7 +258,8 @@ def _figure(drawing: Drawing, source: str) -> str:
     kind, box = ("narrow", "one") if drawing.figure.get_figwidth() < 8 else ("panels", "wide")
     return (
         f'<figure id="figure-{escape(drawing.name)}" class="{kind}">\n<h3>{escape(drawing.title)}</h3>\n'
-        f'<div class="{box}"><img src="{source}" alt="{escape(drawing.title)}"></div>\n'
+        f'<div class="{box}"><img src="{source}" alt="{escape(drawing.title)}" style="max-width: '
+        f'{6 * drawing.figure.get_figwidth():.0f}rem"></div>\n'
         f"<figcaption>{escape(drawing.caption)}</figcaption>\n</figure>"
     )
 

@@ -50,7 +50,7 @@ def significance_drawing(results: Sequence[Result], pair: str, label: str) -> Dr
     figure, axes = single()
     look = looks(results)
     chosen = {result.name: find_pair(result, pair) for result in results}
-    signal, _ = _classes(chosen)
+    signal, background = _classes(chosen)
     for run, one in chosen.items():
         if one is None:
             continue
@@ -72,7 +72,7 @@ def significance_drawing(results: Sequence[Result], pair: str, label: str) -> Dr
     put_label(axes, label)
     return Drawing(
         name=f"significance_{pair}",
-        title=f"Significance improvement for {signal}",
+        title=f"Significance improvement, {signal} against {background}",
         figure=figure,
         caption="The factor by which a cut on the score multiplies S/√B, for a background-dominated counting "
         "experiment without systematic uncertainties. Band: binomial error of the background efficiency "

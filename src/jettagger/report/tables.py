@@ -45,20 +45,15 @@ def pairs_table(results: Sequence[Result]) -> str:
     return html_table(rows)
 
 
-def differences_table(differences: Sequence[Difference]) -> str:
-    """Each run minus the reference; rejections as ratios."""
+def differences_table(differences: Sequence[Difference], pair: str) -> str:
+    """Each run minus the reference; the rejections of one pair as ratios."""
     figures = [name for name in _NAMES if any(name in one.figures for one in differences)]
-    pairs = list(differences[0].log_rejection_ratio)
-    wanted = [(pair, value) for pair in pairs[:1] for value in differences[0].log_rejection_ratio[pair]]
-    titles = [
-        "run",
-        *(f"Δ {_NAMES[name]}" for name in figures),
-        *(f"R({value:g}) / ref." for _, value in wanted),
-    ]
-    rows = [titles]
+    wanted = list(differences[0].log_rejection_ratio.get(pair, {}))
+    changes = [f"Δ {_NAMES[name]}" for name in figures]
+    rows = [["run", *changes, *(f"R({value:g}) / ref." for value in wanted)]]
     for one in differences:
         cells = [format_measurement(one.figures.get(name), signed=True) for name in figures]
-        ratios = [_ratio(one.log_rejection_ratio.get(pair, {}).get(value)) for pair, value in wanted]
+        ratios = [_ratio(one.log_rejection_ratio.get(pair, {}).get(value)) for value in wanted]
         rows.append([one.name, *cells, *ratios])
     return html_table(rows)
 

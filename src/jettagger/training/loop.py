@@ -190,18 +190,19 @@ def _mirrored(training: Training, state: TrainingState, inputs: Inputs) -> Input
 def _step(training: Training, state: TrainingState, given: Batch) -> None:
     """One step of the optimiser, and what is remembered of it."""
     section = training.section
-    batch = given.to(training.hardware.device)
+    on_cpu = training.hardware.device.type == "cpu"
+    batch = given if on_cpu else given.to(training.hardware.device)
     inputs = _mirrored(training, state, batch.inputs)
     with training.hardware.autocast():
         logits_BC = training.model(inputs)
-    if given.labels_B.is_cpu:
+    if state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
         check_labels(given, logits_BC.shape[1])
     loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, section.label_smoothing)
     state.optimiser.zero_grad()
     loss.step.backward()  # type: ignore[no-untyped-call]
     norm = clip_gradients(state.optimiser, section.gradient_clip)
     training.pending.append((state.step, torch.stack((loss.losses.detach(), loss.weights, norm))))
-    if training.hardware.device.type == "cpu" or len(training.pending) == CHECK_EVERY:
+    if on_cpu or len(training.pending) == CHECK_EVERY:
         _look(training, state)
     for group in state.optimiser.param_groups:
         group["lr"] = _rate(training, state, state.step)

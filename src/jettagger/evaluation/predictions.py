@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from jettagger.uncertainty.decomposition import Decomposition
 
 Epoch = Mapping[str, float | None]
-"""One epoch of a training: `epoch` (from 1), `train_loss`, `validation_loss`, `learning_rate`, and what else
-was recorded, such as `validation_auc`."""
+"""One epoch of a training: `epoch` (from 1), `train_loss`, `validation_loss`, `lr`, and what else
+was recorded, such as `auc`."""
 
 
 @dataclass(frozen=True)

@@ -49,66 +49,69 @@ class Subjets(nn.Module):
         """(…, 2 K + 5) and the sign of d_phi, (…, 1)."""
         coordinates = coordinates_of(particles)
         assert coordinates is not None
-        place = particles.with_features(coordinates)
         if isinstance(particles, Dense):
-            place = place.with_features(coordinates * particles.mask_BP.unsqueeze(-1))
-        eta, phi, pt = features_of(place).unbind(-1)
-        eta_BK, phi_BK, pt_BK = self._axes(place, eta, phi, pt)
-        d_eta = eta.unsqueeze(-1) - place.spread(eta_BK)
-        d_phi = phi.unsqueeze(-1) - place.spread(phi_BK)
-        distance = torch.sqrt(d_eta**2 + d_phi**2)
-        own = _one_hot(distance)
-        own_pt = (own * place.spread(pt_BK)).sum(-1)
-        jet_pt = place.spread(pt_BK.sum(1, keepdim=True)).squeeze(-1)
-        own_eta, own_phi = (own * d_eta).sum(-1), (own * d_phi).sum(-1)
+            coordinates = coordinates * particles.mask_BP.unsqueeze(-1)
+        # Axes first: then each operation runs along contiguous particles.
+        place = coordinates.movedim(-1, 0).contiguous()
+        axes_BK2, pt_BK = self._axes(particles, place)
+        d_eta, d_phi = self._offsets(particles, place, axes_BK2)
+        distance = torch.sqrt(d_eta * d_eta + d_phi * d_phi)
+        own = self._nearest(distance)
+        pt_of_axis = particles.spread(pt_BK).movedim(-1, 0)
+        own_pt, jet_pt = (own * pt_of_axis).sum(0), pt_of_axis.sum(0)
+        own_eta, own_phi = (own * d_eta).sum(0), (own * d_phi).sum(0)
         scale = 2.0 / self.radius
-        columns = [
-            (own * distance).sum(-1) * 2 * scale,
-            own_eta * 2 * scale,
-            own_phi * 2 * scale,
-            torch.log(pt / own_pt.clamp(min=TINY) + TINY) / 2 + 1.5,
-            torch.log(own_pt / jet_pt.clamp(min=TINY) + TINY),
-        ]
-        found = torch.cat([distance * scale, own, torch.stack(columns, dim=-1)], dim=-1)
-        return found, torch.sign(own_phi).unsqueeze(-1)
+        share = torch.log(place[2] / own_pt.clamp(min=TINY) + TINY) / 2 + 1.5
+        rows = [*(distance * scale), *own, (own * distance).sum(0) * 2 * scale]
+        rows += [own_eta * 2 * scale, own_phi * 2 * scale, share]
+        rows.append(torch.log(own_pt / jet_pt.clamp(min=TINY) + TINY))
+        return torch.stack(rows, dim=-1), torch.sign(own_phi).unsqueeze(-1)
 
-    def _axes(self, place: Particles, eta: Tensor, phi: Tensor, pt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """eta, phi and pT of each jet's subjets, hardest first, each (B, K)."""
-        eta_BK, phi_BK = self._seeds(place, eta, phi, pt)
-        pt_BK = torch.zeros_like(eta_BK)
+    def _axes(self, particles: Particles, place: Tensor) -> tuple[Tensor, Tensor]:
+        """(eta, phi) and pT of each jet's subjets, hardest first, (B, K, 2) and (B, K)."""
+        eta, phi, pt = place
+        axes_BK2 = self._seeds(particles, place)
+        pt_BK = axes_BK2.new_zeros(axes_BK2.shape[:2])
         for _ in range(ITERATIONS):
-            own = _one_hot(_squared(place, eta, phi, eta_BK, phi_BK))
-            share = own * pt.unsqueeze(-1)
-            sums = torch.cat([share, share * eta.unsqueeze(-1), share * phi.unsqueeze(-1)], dim=-1)
-            pt_BK, sum_eta_BK, sum_phi_BK = place.with_features(sums).sum().chunk(3, dim=-1)
-            some_BK = pt_BK > 0
-            eta_BK = torch.where(some_BK, sum_eta_BK / pt_BK.clamp(min=TINY), eta_BK)
-            phi_BK = torch.where(some_BK, sum_phi_BK / pt_BK.clamp(min=TINY), phi_BK)
+            d_eta, d_phi = self._offsets(particles, place, axes_BK2)
+            own = self._nearest(d_eta * d_eta + d_phi * d_phi)
+            shares = [share for mine in own * pt for share in (mine, mine * eta, mine * phi)]
+            sums_BK3 = _sum(particles, shares).unflatten(1, (self.number, 3))
+            pt_BK = sums_BK3[..., 0]
+            centre_BK2 = sums_BK3[..., 1:] / pt_BK.clamp(min=TINY).unsqueeze(-1)
+            axes_BK2 = torch.where((pt_BK > 0).unsqueeze(-1), centre_BK2, axes_BK2)
         order_BK = pt_BK.argsort(dim=1, descending=True, stable=True)
-        return eta_BK.gather(1, order_BK), phi_BK.gather(1, order_BK), pt_BK.gather(1, order_BK)
+        return axes_BK2.gather(1, order_BK.unsqueeze(-1).expand(-1, -1, 2)), pt_BK.gather(1, order_BK)
 
-    def _seeds(self, place: Particles, eta: Tensor, phi: Tensor, pt: Tensor) -> tuple[Tensor, Tensor]:
+    def _seeds(self, particles: Particles, place: Tensor) -> Tensor:
+        """(eta, phi) of the particles that the clustering starts from, (B, K, 2)."""
+        eta, phi, pt = place
         axes: list[Tensor] = []
         nearest = torch.ones_like(pt)
         for _ in range(self.number):
             score = (pt * nearest.sqrt()).unsqueeze(-1)
-            best = (score >= place.spread(place.with_features(score).max())).to(pt.dtype)
+            best = (score >= particles.spread(particles.with_features(score).max())).squeeze(-1).to(pt.dtype)
             # Particles that tie for the best share the seed, so that their order plays no role.
-            at = torch.stack([eta, phi, torch.ones_like(eta)], dim=-1) * best
-            eta_B, phi_B, count_B = place.with_features(at).sum().unbind(-1)
-            axes.append(torch.stack([eta_B, phi_B], dim=-1) / count_B.clamp(min=1).unsqueeze(-1))
-            latest_BK = axes[-1]
-            squared = _squared(place, eta, phi, latest_BK[:, :1], latest_BK[:, 1:]).squeeze(-1)
+            sums_B3 = _sum(particles, [best * eta, best * phi, best])
+            axes.append((sums_B3[:, :2] / sums_B3[:, 2:].clamp(min=1)).unsqueeze(1))
+            d_eta, d_phi = self._offsets(particles, place, axes[-1])
+            squared = (d_eta * d_eta + d_phi * d_phi)[0]
             nearest = squared if len(axes) == 1 else torch.minimum(nearest, squared)
-        both_BK2 = torch.stack(axes, dim=1)
-        return both_BK2[..., 0], both_BK2[..., 1]
+        return torch.cat(axes, dim=1)
+
+    def _offsets(self, particles: Particles, place: Tensor, axes_BK2: Tensor) -> tuple[Tensor, Tensor]:
+        """d_eta and d_phi of each particle to each axis, each (K, …)."""
+        axes = particles.spread(axes_BK2.transpose(1, 2).flatten(1)).movedim(-1, 0)
+        number = axes_BK2.shape[1]
+        return place[0] - axes[:number], place[1] - axes[number:]
+
+    def _nearest(self, distance: Tensor) -> Tensor:
+        """1 for the nearest axis (the first of equals), 0 for the others, (K, …)."""
+        index = torch.arange(self.number, device=distance.device)
+        index = index.reshape(-1, *(1,) * (distance.dim() - 1))
+        return (distance.argmin(0) == index).to(distance.dtype)
 
 
-def _squared(place: Particles, eta: Tensor, phi: Tensor, eta_BK: Tensor, phi_BK: Tensor) -> Tensor:
-    """Squared distance of each particle to each axis, (…, K)."""
-    return (eta.unsqueeze(-1) - place.spread(eta_BK)) ** 2 + (phi.unsqueeze(-1) - place.spread(phi_BK)) ** 2
-
-
-def _one_hot(distance: Tensor) -> Tensor:
-    """1 for the nearest axis (the first of equals), 0 for the others, (…, K)."""
-    return nn.functional.one_hot(distance.argmin(-1), distance.shape[-1]).to(distance.dtype)
+def _sum(particles: Particles, rows: list[Tensor]) -> Tensor:
+    """Sums over each jet's particles, (B, number of rows)."""
+    return particles.with_features(torch.stack(rows, dim=-1)).sum()

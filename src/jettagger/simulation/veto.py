@@ -39,7 +39,14 @@ def veto(pythia: Any, options: SimulationOptions) -> Any:
     resonance = PROCESSES[options.process].resonance
 
     class Veto(pythia8mc.UserHooks):  # type: ignore[misc]
-        in_a_row = 0
+        def __init__(self) -> None:
+            super().__init__()
+            self.start_block()
+
+        def start_block(self) -> None:
+            """Begins new sums of the weights of events judged and passed: Pythia counts heads only."""
+            self.judged = self.passed = 0.0
+            self.in_a_row = 0
 
         def canVetoPT(self) -> bool:  # noqa: N802
             return True
@@ -50,7 +57,10 @@ def veto(pythia: Any, options: SimulationOptions) -> Any:
         def doVetoPT(self, position: int, event: Any) -> bool:  # noqa: N802
             if position > 3:  # showers within decays: the event has been judged already
                 return False
+            weight = pythia.infoPython().weight()
+            self.judged += weight
             if not self._hopeless(event):
+                self.passed += weight
                 self.in_a_row = 0
                 return False
             self.in_a_row += 1

@@ -211,9 +211,9 @@ def test_a_killed_simulation_leaves_nothing_that_looks_whole(tmp_path: Path, how
 
 @pytest.mark.slow
 def test_biased_phase_space_is_undone_by_the_weights(tmp_path: Path) -> None:
-    plain = SimulationOptions(process="QCD", jets=1500, workers=2)
-    bias = ("PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 4")
-    biased = SimulationOptions(process="QCD", jets=1500, workers=2, pythia=bias)
+    plain = SimulationOptions(process="QCD", jets=1000, workers=2)
+    bias = ("PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 2")
+    biased = SimulationOptions(process="QCD", jets=1000, workers=2, pythia=bias)
     means, errors, sections = [], [], []
     for name, options in (("plain", plain), ("biased", biased)):
         summary = simulate(options, tmp_path / f"{name}.root", progress=False)

@@ -106,8 +106,12 @@ class Generator:
 
         self._pythia.rndm.init(_pythia_seed(self._key, number))
         self._pythia.stat()  # quiet, and resets the counters: see `configured`
+        self._veto.start_block()
         batch = self._pythia.nextBatch(BLOCK_EVENTS)
         info = self._pythia.infoPython()
+        # Pythia scales its cross-section by the fraction of events that pass, unweighted: biased samples need
+        # the fraction by weight.
+        counted, passing = info.nAccepted() / info.nSelected(), self._veto.passed / self._veto.judged
         rows = _rows(batch)
         final = rows.status > 0
         neutrino = np.isin(np.abs(rows.pdg), (12, 14, 16))
@@ -116,7 +120,7 @@ class Generator:
             quarks=_decay_quarks(rows, self._process.resonance, self._process.daughters),
             weight=ak.to_numpy(batch.info.weights[:, 0]).astype(np.float64),
             tried=int(info.nTried()),
-            cross_section=float(info.sigmaGen()) * 1e9,  # mb to pb
+            cross_section=float(info.sigmaGen() * 1e9 * passing / counted),  # mb to pb
         )
 
     def _particles(self, rows: "_Rows", keep: NDArray[np.bool_]) -> Particles:

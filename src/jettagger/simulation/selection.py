@@ -10,7 +10,7 @@ from jettagger import randomness
 from jettagger.kinematics import delta_phi, delta_r, invariant_mass
 from jettagger.simulation import jets as clustering
 from jettagger.simulation.detector import NEUTRAL_HADRON, Candidates, detect
-from jettagger.simulation.generator import BLOCK_EVENTS, Block, Floats, Integers, Quarks
+from jettagger.simulation.generator import BLOCK_EVENTS, Block, Floats, Integers, Particles, Quarks
 from jettagger.simulation.jets import MAX_AXES, Jets
 from jettagger.simulation.options import SimulationOptions
 from jettagger.simulation.processes import LABELS, PROCESSES
@@ -81,14 +81,18 @@ def process_block(block: Block, number: int, options: SimulationOptions) -> tupl
     events = len(block.weight)
     reconstructed = clustering.anti_kt(candidates, events, options.radius, options.pt[0])
     reconstructed = reconstructed.select(_rank(reconstructed.event) < JETS_AN_EVENT)
-    near = np.abs(block.visible.pz) < np.sinh(options.eta_max + 2 * options.radius) * np.hypot(
-        block.visible.px, block.visible.py
+    keep, rejected = _select(reconstructed, block.quarks, options)
+    chosen = reconstructed.select(keep)
+    generated = clustering.anti_kt(
+        block.visible.select(_near(chosen, block.visible, events, 2 * options.radius)),
+        events,
+        options.radius,
+        0.4 * options.pt[0],
     )
-    generated = clustering.anti_kt(block.visible.select(near), events, options.radius, 0.4 * options.pt[0])
-    partner = _nearest(reconstructed, generated, options.radius / 2)
-    keep, rejected = _select(reconstructed, block.quarks, partner >= 0, options)
+    partner = _nearest(chosen, generated, options.radius / 2)
+    rejected[NO_GENERATED] = int((partner < 0).sum())
+    chosen, truth = chosen.select(partner >= 0), generated.select(partner[partner >= 0])
     accounts = Accounts(events, block.tried, block.cross_section, float(block.weight.sum()), rejected)
-    chosen, truth = reconstructed.select(keep), generated.select(partner[keep])
     return _table(chosen, truth, candidates, block, number, options), accounts
 
 
@@ -107,20 +111,34 @@ def _rank(event: Integers) -> Integers:
 
 
 def _select(
-    jets: Jets, quarks: Quarks | None, has_partner: NDArray[np.bool_], options: SimulationOptions
+    jets: Jets, quarks: Quarks | None, options: SimulationOptions
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """Which jets are written, and how many fall to each reason; a jet counts for its first reason only."""
+    """Which jets pass, and how many fall to each reason; a jet counts for its first reason only."""
     failures = {
         ABOVE_PT: jets.pt >= options.pt[1],
         BEYOND_ETA: np.abs(jets.eta) >= options.eta_max,
         UNMATCHED: ~_contains_decay(jets, quarks, options.radius),
-        NO_GENERATED: ~has_partner,
     }
     alive, rejected = np.ones(len(jets), dtype=bool), dict.fromkeys(REASONS, 0)
     for reason, failed in failures.items():
         rejected[reason] = int((alive & failed).sum())
         alive &= ~failed
     return alive, rejected
+
+
+def _near(jets: Jets, particles: Particles, events: int, distance: float) -> NDArray[np.bool_]:
+    """Particles within `distance` of a jet of their event: all that can end up in a jet at its place."""
+    near = np.zeros(len(particles), dtype=bool)
+    eta = np.arcsinh(particles.pz / np.hypot(particles.px, particles.py))
+    phi = np.arctan2(particles.py, particles.px)
+    rank = _rank(jets.event)
+    for position in range(JETS_AN_EVENT):
+        centre = np.full((2, events), np.inf)
+        centre[:, jets.event[rank == position]] = jets.eta[rank == position], jets.phi[rank == position]
+        close = np.flatnonzero(np.abs(eta - centre[0, particles.event]) < distance)
+        d_phi = delta_phi(phi[close], centre[1, particles.event[close]])
+        near[close] |= np.abs(d_phi) < distance
+    return near
 
 
 def _contains_decay(jets: Jets, quarks: Quarks | None, radius: float) -> NDArray[np.bool_]:

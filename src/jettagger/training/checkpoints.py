@@ -65,7 +65,8 @@ def load_last(
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest checkpoint that is whole, or None where there is none; and what the user should know.
 
-    Keys in `free` may differ from those of `config`, as those in FREE may. Raises JettaggerError when it belongs to another config, or when checkpoints exist and none is whole.
+    Keys in `free` may differ from those of `config`, as those in FREE may. Raises JettaggerError when it belongs to
+    another config, or when checkpoints exist and none is whole.
     """
     remarks: list[str] = []
     for path in (directory / LAST, directory / PREVIOUS):

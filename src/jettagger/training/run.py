@@ -343,7 +343,8 @@ def _check_jets(data: DataConfig, prepared: Prepared) -> dict[str, Any]:
         source = Source(Path(record.path), data.data.tree)
         branches = Columns(data).input_branches(source.branches, where=record.path)
         parts.append(source.read(branches, 0, min(per_file, source.entries)).branches)
-    for name in parts[0]:
+    # Where files order their branches differently, one may stand for a collection here and another there.
+    for name in sorted(set.intersection(*(set(part) for part in parts))):
         found[name] = _concatenated([part[name] for part in parts])
     return found
 

@@ -193,8 +193,8 @@ TOP_LEVEL_KEYS = ", ".join(Config.model_fields)
         (
             "QCD: label_QCD == 1",
             "std: label_QCD == 1",
-            "a.yaml:9: classes.std: the name is taken: jet_index, mutual_information, passes_selection, std "
-            "stand beside the scores",
+            "a.yaml:9: classes.std: the name is taken: entry, expected_entropy, file, jet_index, "
+            "mutual_information, passes_selection, std, total_entropy stand beside the scores",
         ),
         (
             "sample: Top",

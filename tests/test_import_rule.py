@@ -22,6 +22,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("report", "zoo"),
     ("cluster", "configuration"),
     ("cli",),
+    ("__main__",),
 )
 """From the foundations up; the lower the number, the less a room knows."""
 

@@ -109,6 +109,13 @@ model: {{architecture: mlp, widths: [16], dropout: 0.1}}
 training: {{epochs: 2, batch_size: 64, optimiser: {{name: adamw, lr: 1.0e-2}}}}
 """
 
+ENSEMBLE = (
+    *("ensemble.members=2", "training.threads=1", "training.precision=float32", "evaluation.bootstrap=10"),
+    "baselines={cut: {signal: Top, discriminant: -jet_tau3 / jet_tau2, window: jet_sdmass > 100}, "
+    "boosted_trees: {iterations: 5}}",
+)
+"""What the fixture `trained_run` puts over it: two networks and both baselines."""
+
 
 def write_toy_data(folder: Path, jets: int = 300) -> Path:
     """Four files and `config.yaml`, whose path is returned."""

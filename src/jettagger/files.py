@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,18 @@ def sha256(path: Path | str) -> str:
 
 
 def check_writable(path: Path | str) -> None:
-    """Raises JettaggerError unless a file or folder `path` could be written, before work is spent on it."""
+    """Raises JettaggerError unless a file or folder `path` could be written, before work is spent on it.
+
+    Nothing is left behind, not even the folders that it would lie in.
+    """
     path = Path(path)
-    _reserve(path / "probe" if _is_folder(path) else path, directory=False).unlink()
+    missing = [folder for folder in path.parents if not _is_folder(folder)]
+    try:
+        _reserve(path / "probe" if _is_folder(path) else path, directory=False).unlink()
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # never made, or in use by someone else already
+                folder.rmdir()
 
 
 def _is_folder(path: Path) -> bool:

@@ -28,7 +28,7 @@ from jettagger.data.columns import Columns, RawInputs
 from jettagger.data.prepared import offsets_of, take
 from jettagger.data.reader import Source, find_files
 from jettagger.data.schema import DataConfig
-from jettagger.errors import JettaggerError
+from jettagger.errors import JettaggerError, unknown_name
 from jettagger.files import directory_written_aside, sha256, write_json
 from jettagger.models.parts.model import JetModel
 from jettagger.randomness import torch_generator
@@ -37,6 +37,8 @@ from jettagger.uncertainty.ensemble import member_probabilities
 from jettagger.uncertainty.mc_dropout import pass_probabilities
 
 FORMAT = 1
+FILES = ("weights.safetensors", "config.yaml", "check_jets.npz")
+"""What the card holds checksums of."""
 CHECK_JETS = 16
 TOLERANCE = 1.0e-4
 """How far a replayed probability may be off: processors round float32 sums differently."""
@@ -78,13 +80,17 @@ class Tagger:
         `mutual_information` (between trainings, epistemic), `expected_entropy` (label noise, aleatoric) and
         `total_entropy` in nats; `passes_selection`. Raises JettaggerError for a branch that is missing.
         """
+        if mc_dropout < 0:
+            raise JettaggerError(
+                f"predict: mc_dropout is {mc_dropout}; it is a number of passes, or 0 for none"
+            )
         if isinstance(jets, (str, Path)) or _is_list_of_paths(jets):
             paths = [jets] if isinstance(jets, (str, Path)) else list(jets)
             files = find_files([str(path) for path in paths], where="predict")
             parts = [
                 part
                 for file in files
-                for _, part in self.predict_file(file, mc_dropout=mc_dropout, seed=seed)
+                for _, part in self.predict_file(file, mc_dropout=mc_dropout, seed=seed, spectators=False)
             ]
             return self._record(_joined(parts))
         if isinstance(jets, ak.Array) and jets.ndim > 1 and jets.fields:
@@ -92,24 +98,36 @@ class Tagger:
             scores = self.predict(ak.flatten(jets, axis=1), mc_dropout=mc_dropout, seed=seed)
             return ak.unflatten(scores, counts)
         branches = _branches(jets)
-        return self._record(self.score(branches, where="predict", mc_dropout=mc_dropout, seed=seed))
+        columns = self.score(branches, where="predict", mc_dropout=mc_dropout, seed=seed, spectators=False)
+        return self._record(columns)
 
     def predict_file(
-        self, path: Path, *, mc_dropout: int = 0, seed: int = 0
+        self, path: Path, *, mc_dropout: int = 0, seed: int = 0, spectators: bool = True
     ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
         """Flat columns for each chunk of a ROOT file, after the number of its first entry: see `score`."""
         source = Source(path, self.config.data.tree)
-        needed = Columns(self.config).input_branches(source.branches, where=str(path))
+        columns = Columns(self.config)
+        needed = columns.input_branches(source.branches, where=str(path), spectators=spectators)
         for chunk in source.chunks(needed):
-            columns = self.score(chunk.branches, where=str(path), mc_dropout=mc_dropout, seed=seed)
-            yield chunk.start, columns
+            yield (
+                chunk.start,
+                self.score(
+                    chunk.branches, where=str(path), mc_dropout=mc_dropout, seed=seed, spectators=spectators
+                ),
+            )
 
     def score(
-        self, branches: Mapping[str, Any], *, where: str, mc_dropout: int = 0, seed: int = 0
+        self,
+        branches: Mapping[str, Any],
+        *,
+        where: str,
+        mc_dropout: int = 0,
+        seed: int = 0,
+        spectators: bool = True,
     ) -> dict[str, NDArray[Any]]:
         """Flat columns, one entry a jet: `<class>`, `std_<class>`, the entropies, `passes_selection`, spectators."""
         columns = Columns(self.config)
-        needed = columns.input_branches(branches.keys(), where=where)
+        needed = columns.input_branches(branches.keys(), where=where, spectators=spectators)
         jets = len(next(iter(branches.values())))
         namespace = columns.namespace({name: branches[name] for name in sorted(needed)}, where=where)
         raw, _ = columns.inputs(namespace, jets)
@@ -123,7 +141,7 @@ class Tagger:
         result["expected_entropy"] = found.expected_entropy_N
         result["total_entropy"] = found.total_entropy_N
         result["passes_selection"] = columns.selected(namespace, jets)
-        return result | columns.spectators(namespace, jets)
+        return result | columns.spectators(namespace, jets) if spectators else result
 
     def run(self, batches: Iterable[Inputs], *, mc_dropout: int = 0, seed: int = 0) -> Scores:
         """Scores of batches of raw inputs, in their order."""
@@ -180,9 +198,7 @@ def save(
         form, _, buffers = ak.to_buffers(ak.Array({name: ak.Array(x) for name, x in check_jets.items()}))
         scores = np.stack([expected[name] for name in tagger.classes], axis=1)
         np.savez(aside / "check_jets.npz", form=form.to_json(), length=len(scores), scores=scores, **buffers)
-        files = {
-            name: sha256(aside / name) for name in ("weights.safetensors", "config.yaml", "check_jets.npz")
-        }
+        files = {name: sha256(aside / name) for name in FILES}
         card = {**tagger.card, "format": FORMAT, "members": len(tagger.members), "sha256": files}
         write_json(aside / "card.json", card)
     return load(directory)
@@ -194,6 +210,7 @@ def load(path: str | Path, *, device: str = "cpu", replay: bool = True) -> Tagge
     Raises JettaggerError when a file is missing or was changed, or when the check jets score differently here.
     """
     directory = _bundle_of(Path(path))
+    place = _device(device)
     card = _read_card(directory)
     for name, expected in card["sha256"].items():
         if not (directory / name).is_file():
@@ -208,7 +225,7 @@ def load(path: str | Path, *, device: str = "cpu", replay: bool = True) -> Tagge
     )
     weights = load_file(directory / "weights.safetensors", device=device)
     members = tuple(_member(document["model"], config, weights, k, device) for k in range(card["members"]))
-    tagger = Tagger(config, members, card, torch.device(device))
+    tagger = Tagger(config, members, card, place)
     if replay:
         _replay(directory, tagger)
     return tagger
@@ -225,15 +242,35 @@ def _bundle_of(path: Path) -> Path:
     raise JettaggerError(f"{path} holds no tagger: there is no card.json in it{unfinished}")
 
 
+def _device(name: str) -> torch.device:
+    """The device of that name. Raises JettaggerError for what there is not, or not here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise unknown_name("device", name, ["cpu", "cuda", "cuda:N"])
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise JettaggerError(
+            f"device {name} asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
 def _read_card(directory: Path) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads((directory / "card.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise JettaggerError(f"{directory / 'card.json'} is damaged: {error}") from error
-    if card.get("format") != FORMAT:
+        found = card["format"]
+        if found == FORMAT:
+            for name in FILES:
+                card["sha256"][name]
+            range(card["members"])
+    except (ValueError, KeyError, TypeError) as error:
         raise JettaggerError(
-            f"{directory}: a bundle of format {card.get('format')}, this version reads {FORMAT}"
-        )
+            f"{directory / 'card.json'} is damaged ({type(error).__name__}: {error})"
+        ) from error
+    if found != FORMAT:
+        raise JettaggerError(f"{directory}: a bundle of format {found}, this version reads {FORMAT}")
     return card
 
 
@@ -301,6 +338,10 @@ def _branches(jets: Any) -> dict[str, Any]:
     if isinstance(jets, np.ndarray) and jets.dtype.names:
         return {name: jets[name] for name in jets.dtype.names}
     if isinstance(jets, Mapping) and jets:
+        if scalars := [name for name, x in jets.items() if np.isscalar(x) or x is None]:
+            raise JettaggerError(
+                f"predict: {scalars[0]} is a {type(jets[scalars[0]]).__name__}, not an array"
+            )
         branches = {str(name): x if isinstance(x, np.ndarray) else ak.Array(x) for name, x in jets.items()}
         lengths = {name: len(x) for name, x in branches.items()}
         if len(set(lengths.values())) > 1:

@@ -84,6 +84,7 @@ class Config(DataConfig):
                     for key, message in baselines.check(self.baselines, self)
                 ),
                 *_evaluation_problems(self),
+                *_cut_problems(self),
             ]
         )
         return self
@@ -103,6 +104,17 @@ def _evaluation_problems(config: Config) -> list[Problem]:
     return problems
 
 
+def _cut_problems(config: Config) -> list[Problem]:
+    """A cut that selects another class than the one it is judged by."""
+    cut = config.baselines.cut
+    judged = config.evaluation.signal or list(config.classes)[-1]
+    if cut is None or cut.signal not in config.classes or cut.signal == judged:
+        return []
+    said = "evaluation.signal is" if config.evaluation.signal else "the signal, by default the last class, is"
+    message = f"the cut selects '{cut.signal}', and {said} '{judged}': set evaluation.signal"
+    return [Problem(("baselines", "cut", "signal"), message, (("classes",), ("evaluation", "signal")))]
+
+
 def problems_of_model(config: Config) -> list[Problem]:
     """Why the architecture cannot be built for these inputs and classes; imports torch."""
     from jettagger import models
@@ -114,3 +126,18 @@ def problems_of_model(config: Config) -> list[Problem]:
         key, message = re.fullmatch(r"(?:(model[\w.]*): )?(.*)", str(error), re.DOTALL).groups("model")  # type: ignore[union-attr]
         return [Problem(tuple(key.split(".")), message)]
     return []
+
+
+def problems_of_reflections(config: Config) -> list[Problem]:
+    """Reflections of variables that the inputs do not have; imports torch."""
+    from jettagger.data.columns import Columns
+    from jettagger.training import augmentation
+
+    problems = []
+    for name, variables in config.training.reflections.items():
+        try:
+            augmentation.check({name: variables}, Columns(config).spec)
+        except JettaggerError as error:
+            message = str(error).removeprefix(f"training.reflections.{name}: ")
+            problems.append(Problem(("training", "reflections", name), message))
+    return problems

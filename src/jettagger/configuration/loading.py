@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jettagger import yaml_source
-from jettagger.configuration.config import NOT_YET, Config, problems_of_model
+from jettagger.configuration.config import NOT_YET, Config, problems_of_model, problems_of_reflections
 from jettagger.configuration.faults import Fault, explain
 from jettagger.configuration.identity import plain
 from jettagger.configuration.overrides import Source
@@ -62,7 +62,8 @@ def _checked(source: Source) -> Config:
         for cut in cuts:
             _cut(content, cut)
     if config is not None and not faults:
-        faults += [Fault(problem.location, problem.message) for problem in problems_of_model(config)]
+        problems = [*problems_of_model(config), *problems_of_reflections(config)]
+        faults += [Fault(problem.location, problem.message) for problem in problems]
     if config is None or faults:
         raise JettaggerError(_report(source, faults))
     return config

@@ -99,9 +99,11 @@ class Columns:
             collections=tuple(collection.spec for collection in self._collections.values()),
         )
 
-    def input_branches(self, available: Collection[str], *, where: str) -> frozenset[str]:
-        """Branches that a prediction needs: those of inputs, selection and spectators, no labels."""
-        expressions = [*self._jet.values(), *self._spectators.values()]
+    def input_branches(
+        self, available: Collection[str], *, where: str, spectators: bool = True
+    ) -> frozenset[str]:
+        """Branches that a prediction needs: those of inputs, selection and, if asked for, spectators; no labels."""
+        expressions = [*self._jet.values(), *(self._spectators.values() if spectators else ())]
         expressions += [self._selection] if self._selection else []
         for collection in self._collections.values():
             expressions += collection.expressions

@@ -31,7 +31,10 @@ NOT_YET: dict[str, str] = {
 }
 """Keys that are settled but not implemented: path (* is any name), and what they will do."""
 
-RESERVED = ("jet_index", "mutual_information", "passes_selection", "std")
+RESERVED = (
+    *("entry", "expected_entropy", "file", "jet_index"),
+    *("mutual_information", "passes_selection", "std", "total_entropy"),
+)
 """What stands beside the classes' scores in a prediction, so that no class can have its name."""
 
 

@@ -14,6 +14,7 @@ from jettagger.files import written_aside
 Columns = Mapping[str, NDArray[Any]]
 TREE = "tree"
 """Name of the TTree."""
+SUFFIXES = (".root", ".h5", ".hdf5", ".parquet")
 _ROWS_AT_ONCE = 1 << 20
 
 
@@ -28,15 +29,20 @@ def write_scores(path: Path | str, columns: Columns, attributes: Mapping[str, An
     path = Path(path)
     arrays = {name: np.ascontiguousarray(column) for name, column in columns.items()}
     _check(arrays)
-    writers = {".root": _root, ".h5": _hdf5, ".hdf5": _hdf5, ".parquet": _parquet}
-    if path.suffix not in writers:
-        close = nearest(path.suffix, writers)
-        suggestion = f": did you mean '{close}'?" if close else ""
-        allowed = ", ".join(writers)
-        raise JettaggerError(f"{path}: unknown suffix '{path.suffix}'{suggestion} (allowed: {allowed})")
+    check_suffix(path)
+    writers = {".root": _root, ".parquet": _parquet}
     with written_aside(path) as aside:
-        last = writers[path.suffix](aside, arrays, dict(attributes or {}))
+        last = writers.get(path.suffix, _hdf5)(aside, arrays, dict(attributes or {}))
         _compare(path, arrays, last)
+
+
+def check_suffix(path: Path) -> None:
+    """Raises JettaggerError for a file whose suffix names no format."""
+    if path.suffix not in SUFFIXES:
+        close = nearest(path.suffix, SUFFIXES)
+        suggestion = f": did you mean '{close}'?" if close else ""
+        allowed = ", ".join(SUFFIXES)
+        raise JettaggerError(f"{path}: unknown suffix '{path.suffix}'{suggestion} (allowed: {allowed})")
 
 
 def _check(arrays: Columns) -> None:

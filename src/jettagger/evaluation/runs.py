@@ -38,6 +38,8 @@ def open_runs(paths: Sequence[Path], *, device: str = "cpu") -> list[Run]:
     """Loads runs and bundles; names are made unique. Raises JettaggerError when classes differ."""
     runs: list[Run] = []
     for path in paths:
+        if path.resolve() in {run.path.resolve() for run in runs}:
+            raise JettaggerError(f"{path} is given twice")
         loaded = tagger.load(path, device=device)
         folder = path if (path / "card.json").is_file() else path / "tagger"
         document = yaml_source.read(folder / "config.yaml").content

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from jettagger import tagger
 from jettagger.data.reader import Source, find_files
 from jettagger.errors import JettaggerError
-from jettagger.evaluation.output import write_scores
+from jettagger.evaluation.output import check_suffix, write_scores
 from jettagger.files import check_writable
 
 
@@ -21,9 +21,12 @@ def score_files(
 
     Columns: those of `Tagger.score`, with `file` (number of the file, from 0) and `entry` (in that file).
     """
+    check_suffix(output)
     check_writable(output)
     scorer = tagger.load(bundle, device=device)
     paths = find_files(list(files), where="predict")
+    if output.resolve() in {path.resolve() for path in paths}:
+        raise JettaggerError(f"--output {output} is one of the files to be scored")
     parts: list[dict[str, NDArray[Any]]] = []
     for number, path in enumerate(paths):
         for first, columns in scorer.predict_file(path, mc_dropout=mc_dropout):

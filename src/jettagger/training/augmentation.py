@@ -33,8 +33,9 @@ class Mirror:
         for number, (name, variables) in enumerate(reflections.items()):
             for variable in variables:
                 block, _, feature = variable.rpartition(".")
-                if block not in columns or feature not in columns[block]:
-                    known = [f"{block}.{feature}" for block, names in columns.items() for feature in names]
+                known = [f"{block}.{feature}" for block, names in columns.items() for feature in names]
+                known = [name for name in known if not name.endswith(".coordinates.pt")]  # never negative
+                if variable not in known:
                     raise unknown_name("variable", variable, known, where=f"training.reflections.{name}")
                 shape = (self.number, len(columns[block]))
                 odd_RF = self._odd.setdefault(block, torch.zeros(shape, dtype=torch.bool))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,13 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def load_last(directory: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
+def load_last(
+    directory: Path, config: Mapping[str, Any], *, free: Collection[str] = ()
+) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest checkpoint that is whole, or None where there is none; and what the user should know.
 
-    Raises JettaggerError when it belongs to another config, or when checkpoints exist and none is whole.
+    Keys in `free` may differ from those of `config`, as those in FREE may. Raises JettaggerError when it belongs to
+    another config, or when checkpoints exist and none is whole.
     """
     remarks: list[str] = []
     for path in (directory / LAST, directory / PREVIOUS):
@@ -74,7 +77,7 @@ def load_last(directory: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any
         except BrokenCheckpoint as error:
             remarks.append(f"{path} cannot be used: {error}")
             continue
-        _check_same_config(path, content["config"], _plain(config))
+        _check_same_config(path, content["config"], _plain(config), FREE.union(free))
         state: dict[str, Any] = content["state"]
         if remarks or path.name == PREVIOUS:
             remarks.append(f"going on from {path}, step {state['step']}")
@@ -140,9 +143,11 @@ def _add(checksum: "hashlib._Hash", value: Any) -> None:
     checksum.update(b";")
 
 
-def _check_same_config(path: Path, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def _check_same_config(
+    path: Path, stored: Mapping[str, Any], given: Mapping[str, Any], free: Collection[str]
+) -> None:
     before, now = _leaves(stored), _leaves(given)
-    changed = [key for key in sorted({*before, *now}) if key not in FREE and before.get(key) != now.get(key)]
+    changed = [key for key in sorted({*before, *now}) if key not in free and before.get(key) != now.get(key)]
     if not changed:
         return
     shown = "; ".join(f"{key}: {before.get(key)!r} → {now.get(key)!r}" for key in changed[:10])

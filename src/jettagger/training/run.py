@@ -93,13 +93,15 @@ def train(
         )
     chosen = list(members) if member is None else [member]
     hardware = choose_hardware(recipe.training.device, recipe.training.precision)
-    _open(output, chosen, resume=resume, overwrite=overwrite)
+    _check_output(output, chosen, resume=resume, overwrite=overwrite)
     with threads(recipe.training.threads):
         say(f"training on {hardware.description}")
         sides = prepare_sides(recipe.data, recipe.baselines, say)
-        _write_config(recipe, output)
-        results = [_train_member(recipe, sides, output, k, hardware, resume, say) for k in chosen]
+        _check_finished(recipe, sides, output, [k for k in members if not (overwrite and k in chosen)])
+        if overwrite:
+            _clear(output, None if member is None else chosen)
         _fit_baselines(recipe, sides, output, say)
+        results = [_train_member(recipe, sides, output, k, hardware, resume, say) for k in chosen]
         missing = [k for k in members if not (_folder(output, k) / "result.json").exists()]
         if missing:
             say(f"the tagger waits for members {', '.join(map(str, missing))}")
@@ -111,27 +113,40 @@ def train(
     return RunSummary(output, output / "tagger", tuple(results), seconds)
 
 
-def _open(output: Path, members: Sequence[int], *, resume: bool, overwrite: bool) -> None:
-    """Makes or enters the run directory."""
+def _check_output(output: Path, members: Sequence[int], *, resume: bool, overwrite: bool) -> None:
+    """Raises JettaggerError where the run cannot be written, or would be mixed with one that is there."""
     if output.exists() and not output.is_dir():
         raise JettaggerError(f"--output {output} is a file; a run is a folder")
-    trained = [_folder(output, k) for k in members if _folder(output, k).exists()]
-    if trained and not (resume or overwrite):
+    if any(_folder(output, k).exists() for k in members) and not (resume or overwrite):
         raise JettaggerError(
             f"{output} holds a run already: --resume goes on with it, --overwrite replaces it, "
             "--output puts the new one elsewhere"
         )
     check_writable(output / "run.json")
-    if overwrite:
-        for folder in [*trained, output / "tagger", output / "baselines"]:
-            shutil.rmtree(folder, ignore_errors=True)
-        for name in ("run.json", "config.yaml"):
-            (output / name).unlink(missing_ok=True)
+
+
+def _check_finished(recipe: Recipe, sides: Sides, output: Path, members: Sequence[int]) -> None:
+    """Raises JettaggerError when a member that is trained already was trained under another config."""
+    for member in members:
+        folder = _folder(output, member)
+        if (folder / "result.json").exists():
+            identity = {**_identity(recipe, sides), "member": member}
+            # Members may be trained on different machines, and so in different precision.
+            checkpoints.load_last(folder, identity, free=["precision in use"])
+
+
+def _clear(output: Path, members: Sequence[int] | None) -> None:
+    """Removes what is to be replaced: all members of the run, or some, and what was made of them."""
+    folders = output.glob("member_*") if members is None else [_folder(output, k) for k in members]
+    for folder in [*folders, output / "tagger", output / "baselines"]:
+        shutil.rmtree(folder, ignore_errors=True)
+    for name in ("run.json", "config.yaml"):
+        (output / name).unlink(missing_ok=True)
 
 
 def _write_config(recipe: Recipe, output: Path) -> None:
-    """Leaves the resolved config in the run; one that is there stays, and members check that they match it."""
-    if not (output / "config.yaml").exists():
+    """Leaves the resolved config in the run; what members have been trained with stays."""
+    if not (output / "config.yaml").exists() or not any(output.glob("member_*")):
         with written_aside(output / "config.yaml") as aside:
             aside.write_text(yaml_source.write(dict(recipe.document)), encoding="utf-8")
 
@@ -151,9 +166,7 @@ def _train_member(
 ) -> MemberResult:
     """Trains one member, or goes on with it, or reads what came of it."""
     section, folder = recipe.training, _folder(output, member)
-    identity = _identity(recipe, sides)
     if resume and (folder / "result.json").exists():
-        checkpoints.load_last(folder, identity)  # refuses another config
         return _read_result(folder)
     vary = recipe.ensemble.vary
     stream = member if "batches" in vary else 0
@@ -161,6 +174,7 @@ def _train_member(
     train, validation = _batches(recipe, sides, stream, model.inputs)
     for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
         say(f"  {warning}")
+    _write_config(recipe, output)
     result = train_member(
         Training(
             model=model,
@@ -169,7 +183,7 @@ def _train_member(
             section=section,
             directory=folder,
             hardware=hardware,
-            config=identity,
+            config=_identity(recipe, sides),
             progress=Progress(f"member {member}", section.epochs),
             member=member,
             stream=stream,
@@ -230,14 +244,13 @@ def _read_result(folder: Path) -> MemberResult:
 
 def _fit_baselines(recipe: Recipe, sides: Sides, output: Path, say: Callable[[str], None]) -> None:
     section = recipe.baselines.boosted_trees
-    path = output / "baselines" / "boosted_trees.npz"
-    if section is None or path.exists():
+    if section is None:
         return
     balance = recipe.data.weights.training.balance == "classes"
     began = time.monotonic()
     weights = training_weights(sides.train, sides.train_rows, balance=balance)
     trees = fit_trees(section, sides.train, sides.train_rows, weights, seed=recipe.training.seed)
-    trees.save(path)
+    trees.save(output / "baselines" / "boosted_trees.npz")
     say(f"boosted trees: fitted in {time.monotonic() - began:.1f} s")
 
 
@@ -262,7 +275,7 @@ def _card(recipe: Recipe, sides: Sides, output: Path) -> dict[str, Any]:
     spec = sides.train.spec
     folders = [_folder(output, k) for k in range(recipe.ensemble.members)]
     return {
-        "name": output.name,
+        "name": output.resolve().name,
         "classes": list(sides.train.classes),
         "inputs": {
             "jet": [_described(feature) for feature in spec.jet],
@@ -330,7 +343,8 @@ def _check_jets(data: DataConfig, prepared: Prepared) -> dict[str, Any]:
         source = Source(Path(record.path), data.data.tree)
         branches = Columns(data).input_branches(source.branches, where=record.path)
         parts.append(source.read(branches, 0, min(per_file, source.entries)).branches)
-    for name in parts[0]:
+    # Where files order their branches differently, one may stand for a collection here and another there.
+    for name in sorted(set.intersection(*(set(part) for part in parts))):
         found[name] = _concatenated([part[name] for part in parts])
     return found
 

@@ -1,0 +1,5 @@
+"""`python -m jettagger` is the command `jettagger`."""
+
+from jettagger.cli import main
+
+main()

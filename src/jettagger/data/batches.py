@@ -164,12 +164,10 @@ class _Pool(NamedTuple):
 def bytes_per_jet(prepared: Prepared, inputs: InputSpec) -> float:
     """Mean size in memory of what a model that looks at `inputs` needs of a jet."""
     total = 1
-    for raw in prepared.shards:
-        total += raw.jet_JF.nbytes if inputs.jet and raw.jet_JF is not None else 0
+    for shard in prepared.shards:
+        total += shard.jet.nbytes if inputs.jet and shard.jet is not None else 0
         for wanted in inputs.collections:
-            collection = raw.collections[wanted.name]
-            total += collection.values_NF.nbytes + collection.lengths_J.nbytes
-            total += 0 if collection.coordinates_NK is None else collection.coordinates_NK.nbytes
+            total += sum(block.nbytes for block in shard.collections[wanted.name] if block is not None)
     return total / max(len(prepared), 1)
 
 

@@ -88,6 +88,9 @@ def test_key_changes_with_what_matters_and_with_nothing_else(files, tmp_path):
 
     assert key_of() == key
     assert key_of(data__validation=0.3) == key
+    treated = {"value": "jet_sdmass", "normalise": "none", "clip": None, "missing": 1.0}
+    assert key_of(inputs__jet__features__mass=treated) == key
+    sentinel = {"value": "jet_sdmass", "sentinels": [-999]}
     assert key_of(data__prepared=str(tmp_path / "elsewhere")) == key
     moved = tmp_path / "moved.root"
     moved.write_bytes(Path(samples["QCD"]).read_bytes())
@@ -98,13 +101,14 @@ def test_key_changes_with_what_matters_and_with_nothing_else(files, tmp_path):
         key_of(samples={**samples, "QCD": {"files": samples["QCD"], "weight": 2.0}}),
         key_of(data__selection="jet_pt > 510"),
         key_of(inputs__jet__features__mass="2 * jet_sdmass"),
+        key_of(inputs__jet__features__mass=sentinel),
         key_of(inputs__particles__length=8),
         key_of(define={"pt": "hypot(part_px, part_py) + 0"}),
         key_of(spectators=["jet_pt"]),
         key_of(extras={"tau": "jet_tau2"}),
         key,
     }
-    assert len(changed) == 9
+    assert len(changed) == 10
 
 
 def test_executor_and_restart_give_the_same_bytes(files, tmp_path):

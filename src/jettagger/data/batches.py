@@ -55,7 +55,14 @@ def training_weights(prepared: Prepared, rows_R: NDArray[np.int64], *, balance: 
                 f"weights.training.balance: the event weights of class {name} add up to {sums_C.min():g}"
             )
         weights_R = weights_R * (sums_C.mean() / sums_C)[labels_R]
-    return weights_R.astype(np.float32)
+    with np.errstate(over="ignore"):
+        floats_R = weights_R.astype(np.float32)
+    lost_R = ~np.isfinite(floats_R) | ((floats_R == 0) & (weights_R != 0))
+    if lost_R.any():
+        raise JettaggerError(
+            f"weights.event: a weight of {weights_R[lost_R][0]:g} is beyond float32: scale the weights to about 1"
+        )
+    return floats_R
 
 
 class Batches:

@@ -28,7 +28,14 @@ from jettagger import randomness
 from jettagger.batch import Inputs, InputSpec, Packed
 from jettagger.data.columns import Columns, RawCollection, RawInputs, Table
 from jettagger.data.reader import Source, find_files
-from jettagger.data.schema import DataConfig, Samples, SampleSection
+from jettagger.data.schema import (
+    CollectionSection,
+    DataConfig,
+    FeatureSection,
+    JetSection,
+    Samples,
+    SampleSection,
+)
 from jettagger.errors import JettaggerError
 from jettagger.files import sha256, write_json, written_aside
 
@@ -327,14 +334,22 @@ def _key(
         "format": FORMAT,
         "samples": [[name, weight, list(files)] for name, (weight, files) in of_sample.items()],
         "extras": dict(extras or {}),
-        **config.model_dump(
-            mode="json", include={"classes", "inputs", "define", "spectators"}, by_alias=True
-        ),
+        **config.model_dump(mode="json", include={"classes", "define", "spectators"}, by_alias=True),
+        "inputs": {name: _raw(section) for name, section in config.inputs.items()},
         "event": config.weights.event,
         **config.data.model_dump(mode="json", include={"selection", "group_by", "tree"}),
     }
     # Order matters: it decides the order of columns and rows.
     return hashlib.sha256(json.dumps(matters).encode()).hexdigest()[:16]
+
+
+def _raw(section: JetSection | CollectionSection) -> dict[str, Any]:
+    """An input without what the model's first layer does with it: that leaves the prepared data as they are."""
+    features: dict[str, list[Any]] = {
+        name: [x.value, x.sentinels] if isinstance(x, FeatureSection) else [x, []]
+        for name, x in section.features.items()
+    }
+    return section.model_dump(mode="json", by_alias=True, exclude={"features"}) | {"features": features}
 
 
 def _check_yields(config: DataConfig, records: Sequence[ShardRecord], role: str) -> None:

@@ -191,9 +191,12 @@ def fit_trees(
 
 
 def jet_features(prepared: "Prepared", rows_R: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The jet-level features of some jets, (R, F), in the order of the dataset."""
-    columns = [raw.jet_JF for raw in prepared.shards if raw.jet_JF is not None]
-    return np.asarray(np.concatenate(columns)[rows_R])
+    """The jet-level features of jets `rows_R`, which ascend, (R, F)."""
+    from jettagger.batch import InputSpec
+
+    features_RF = prepared.read(rows_R, InputSpec(jet=prepared.spec.jet)).jet_JF
+    assert features_RF is not None
+    return features_RF
 
 
 def _as_arrays(model: Any, prepared: "Prepared") -> BoostedTrees:

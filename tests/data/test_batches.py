@@ -126,6 +126,15 @@ def test_balance_of_a_class_without_weight_is_refused(prepared):
         training_weights(negative, np.arange(len(negative)), balance=True)
 
 
+@pytest.mark.parametrize("weight", [1e60, 1e-60])
+def test_weights_beyond_float32_are_refused(prepared, weight):
+    from dataclasses import replace
+
+    extreme = replace(prepared, weights_J=np.where(prepared.labels_J == 1, weight, 1.0))
+    with pytest.raises(JettaggerError, match=r"weights\.event: a weight of 1e[+-]60 is beyond float32"):
+        training_weights(extreme, np.arange(len(extreme)), balance=False)
+
+
 def test_normalisation_sample_is_a_keyed_subset(prepared):
     batches = Batches(prepared, np.arange(len(prepared)), 64)
     few, again, other = batches.sample(100, 1), batches.sample(100, 1), batches.sample(100, 2)

@@ -176,3 +176,37 @@ def test_collection_needs_its_branches():
     settings = config(inputs__particles__from="pfcand_*")
     with pytest.raises(JettaggerError, match=r"inputs\.particles\.from: no branch matches 'pfcand_\*'"):
         Columns(settings).input_branches(toy_jets("QCD", 3, 1).keys(), where="toy.root")
+
+
+def test_sentinels_that_are_no_float32():
+    branches = toy_jets("QCD", 40, 1)
+    branches["jet_sdmass"][[3, 4]] = -999.9
+    mass = {"value": "jet_sdmass", "sentinels": [-999.9]}
+    found = table(config(inputs__jet__features__mass=mass, data__selection=None), branches)
+    assert found.counts["missing jet.mass"] == 2
+
+
+def test_values_beyond_float32():
+    branches = toy_jets("QCD", 40, 1)
+    branches["jet_sdmass"] = np.where(np.arange(40) == 3, 1e300, 80.0)
+    found = table(config(data__selection=None), branches)
+    assert found.counts["missing jet.mass"] == 1
+    branches["part_deta"] = ak.values_astype(branches["part_deta"], np.float64) * 1e300
+    with pytest.raises(
+        JettaggerError, match=r"inputs\.particles\.coordinates\.eta: \d+ values are not finite"
+    ):
+        table(config(data__selection=None), branches)
+
+
+@pytest.mark.parametrize(
+    ("branch", "message"),
+    [
+        ("part_charge", r"data\.group_by: 'part_charge' has one value a particle, not one a jet"),
+        ("jet_pt", r"data\.group_by: 'jet_pt' holds float32, not whole numbers"),
+        ("1", r"data\.group_by: unknown branch '1'"),
+        ("event_numer", r"unknown branch 'event_numer': did you mean 'event_number'\?"),
+    ],
+)
+def test_groups_are_whole_numbers_of_jets(branch, message):
+    with pytest.raises(JettaggerError, match=message):
+        table(config(data__group_by=branch), toy_jets("QCD", 40, 1))

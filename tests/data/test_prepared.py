@@ -88,6 +88,9 @@ def test_key_changes_with_what_matters_and_with_nothing_else(files, tmp_path):
 
     assert key_of() == key
     assert key_of(data__validation=0.3) == key
+    treated = {"value": "jet_sdmass", "normalise": "none", "clip": None, "missing": 1.0}
+    assert key_of(inputs__jet__features__mass=treated) == key
+    sentinel = {"value": "jet_sdmass", "sentinels": [-999]}
     assert key_of(data__prepared=str(tmp_path / "elsewhere")) == key
     moved = tmp_path / "moved.root"
     moved.write_bytes(Path(samples["QCD"]).read_bytes())
@@ -98,13 +101,14 @@ def test_key_changes_with_what_matters_and_with_nothing_else(files, tmp_path):
         key_of(samples={**samples, "QCD": {"files": samples["QCD"], "weight": 2.0}}),
         key_of(data__selection="jet_pt > 510"),
         key_of(inputs__jet__features__mass="2 * jet_sdmass"),
+        key_of(inputs__jet__features__mass=sentinel),
         key_of(inputs__particles__length=8),
         key_of(define={"pt": "hypot(part_px, part_py) + 0"}),
         key_of(spectators=["jet_pt"]),
         key_of(extras={"tau": "jet_tau2"}),
         key,
     }
-    assert len(changed) == 9
+    assert len(changed) == 10
 
 
 def test_executor_and_restart_give_the_same_bytes(files, tmp_path):
@@ -113,7 +117,7 @@ def test_executor_and_restart_give_the_same_bytes(files, tmp_path):
     elsewhere = settings.model_copy(
         update={"data": settings.data.model_copy(update={"prepared": str(tmp_path / "threads")})}
     )
-    tasks, _ = plan(settings, samples, role="data.train")
+    tasks = plan(settings, samples, role="data.train")
     folder = tmp_path / "threads" / alone.key
     fill(folder, elsewhere, {}, tasks[1])
     with ThreadPoolExecutor(2) as executor:
@@ -175,3 +179,51 @@ def test_failure_leaves_no_shard(files):
     with pytest.raises(JettaggerError, match="entry 100 is in no class"):
         prepare(settings, samples, role="data.train")
     assert not [path for path in Path(settings.data.prepared).rglob("*") if path.is_file()]
+
+
+def test_key_tells_which_file_belongs_to_which_sample(tmp_path):
+    """Where classes are samples, the same files in other samples have other labels."""
+    for number in range(3):
+        write_jets(tmp_path / f"{number}.root", toy_jets("QCD", 40, number))
+    changes = {
+        "data__prepared": str(tmp_path / "prepared"),
+        "data__test": {},
+        "classes": {"a": {"sample": "a"}, "b": {"sample": "b"}},
+        "data__selection": None,
+    }
+    labels = []
+    for a, b in (((0,), (1, 2)), ((0, 1), (2,))):
+        samples = {"a": [f"{tmp_path}/{n}.root" for n in a], "b": [f"{tmp_path}/{n}.root" for n in b]}
+        found = prepare(config(data__train=samples, **changes), samples, role="data.train")
+        labels.append(np.bincount(found.labels_J).tolist())
+    assert labels == [[40, 80], [80, 40]]
+
+
+def test_records_say_where_the_files_lie_now(files, tmp_path):
+    samples, settings = files
+    prepare(settings, samples, role="data.train")
+    (tmp_path / "moved").mkdir()
+    moved = {
+        name: str(Path(path).rename(tmp_path / "moved" / f"{name}.root")) for name, path in samples.items()
+    }
+    found = prepare(settings, moved, role="data.train")
+    assert [record.path for record in found.records] == list(moved.values())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_no_shard_is_held_open(files):
+    samples, settings = files
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    found = prepare(settings, samples, role="data.train")
+    raw = found.read(np.arange(len(found)), found.spec)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert raw.jet_JF.base is None
+
+
+def test_damaged_shard_is_named(files):
+    samples, settings = files
+    found = prepare(settings, samples, role="data.train")
+    shard = found.directory / "shard-00001.h5"
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(JettaggerError, match=r"shard-00001\.h5 is damaged: delete .* and prepare again"):
+        open_prepared(settings, found.directory)

@@ -55,7 +55,14 @@ def training_weights(prepared: Prepared, rows_R: NDArray[np.int64], *, balance: 
                 f"weights.training.balance: the event weights of class {name} add up to {sums_C.min():g}"
             )
         weights_R = weights_R * (sums_C.mean() / sums_C)[labels_R]
-    return weights_R.astype(np.float32)
+    with np.errstate(over="ignore"):
+        floats_R = weights_R.astype(np.float32)
+    lost_R = ~np.isfinite(floats_R) | ((floats_R == 0) & (weights_R != 0))
+    if lost_R.any():
+        raise JettaggerError(
+            f"weights.event: a weight of {weights_R[lost_R][0]:g} is beyond float32: scale the weights to about 1"
+        )
+    return floats_R
 
 
 class Batches:
@@ -164,12 +171,10 @@ class _Pool(NamedTuple):
 def bytes_per_jet(prepared: Prepared, inputs: InputSpec) -> float:
     """Mean size in memory of what a model that looks at `inputs` needs of a jet."""
     total = 1
-    for raw in prepared.shards:
-        total += raw.jet_JF.nbytes if inputs.jet and raw.jet_JF is not None else 0
+    for shard in prepared.shards:
+        total += shard.jet.nbytes if inputs.jet and shard.jet is not None else 0
         for wanted in inputs.collections:
-            collection = raw.collections[wanted.name]
-            total += collection.values_NF.nbytes + collection.lengths_J.nbytes
-            total += 0 if collection.coordinates_NK is None else collection.coordinates_NK.nbytes
+            total += sum(block.nbytes for block in shard.collections[wanted.name] if block is not None)
     return total / max(len(prepared), 1)
 
 

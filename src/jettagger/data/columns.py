@@ -23,8 +23,9 @@ from jettagger.data.schema import (
     Normalisation,
     SampleClass,
 )
-from jettagger.errors import JettaggerError
+from jettagger.errors import JettaggerError, unknown_name
 from jettagger.expressions import Expression, Jagged, Namespace, parse, required_branches
+from jettagger.expressions.jagged import from_branch
 
 Floats = NDArray[np.float32]
 
@@ -140,7 +141,7 @@ class Columns:
             for column, (name, expression) in enumerate(self._jet.items()):
                 where = f"inputs.jet.features.{name}"
                 values = _jet_level(namespace.evaluate(expression, where=where), where, jets)
-                jet_JF[:, column] = _without_sentinels(values, jet.features[name])
+                jet_JF[:, column] = _as_feature(values, jet.features[name])
                 _count_missing(counts, f"jet.{name}", jet_JF[:, column])
         collections = {
             name: collection.evaluate(namespace, jets, counts)
@@ -226,7 +227,9 @@ class Columns:
         name = self.config.data.group_by
         if name is None:
             return "event_number" if "event_number" in available else None
-        return next(iter(required_branches([parse(name)], {}, available, where=f"{where}: data.group_by")))
+        if name not in available:
+            raise unknown_name("branch", name, available, where=f"{where}: data.group_by")
+        return name
 
     def _groups(
         self, branches: Mapping[str, Any], entry_J: NDArray[np.int64], start: int, file_key: int, where: str
@@ -235,10 +238,12 @@ class Columns:
         if name is None:
             blocks_J: NDArray[np.int64] = file_key + (entry_J + start) // BLOCK
             return blocks_J
-        values = np.asarray(branches[name])[entry_J]
+        values = from_branch(name, branches[name])
+        if isinstance(values, Jagged):
+            raise JettaggerError(f"{where}: data.group_by: '{name}' has one value a particle, not one a jet")
         if values.dtype.kind not in "iub":
             raise JettaggerError(f"{where}: data.group_by: '{name}' holds {values.dtype}, not whole numbers")
-        return values.astype(np.int64)
+        return values[entry_J].astype(np.int64)
 
 
 class _Collection:
@@ -290,7 +295,7 @@ class _Collection:
         for column, (name, value) in enumerate(columns.items()):
             flat = _particle_level(value, offsets, f"{where}.features.{name}")
             kept = flat if rows is None else flat[rows]
-            values_NF[:, column] = _without_sentinels(kept, self.section.features[name])
+            values_NF[:, column] = _as_feature(kept, self.section.features[name])
             _count_missing(counts, f"{self.name}.{name}", values_NF[:, column])
         counts[f"empty {self.name}"] = int((lengths_J == 0).sum())
         return RawCollection(values_NF, lengths_J, self._drawn(namespace, offsets, rows, where))
@@ -312,13 +317,13 @@ class _Collection:
         for name, expression in self._coordinates.items():
             place = f"{where}.coordinates.{name}"
             flat = _particle_level(namespace.evaluate(expression, where=place), offsets, place)
-            flat = flat if rows is None else flat[rows]
+            flat = _float32(flat if rows is None else flat[rows])
             if not np.isfinite(flat).all():
                 raise JettaggerError(
                     f"{place}: {(~np.isfinite(flat)).sum()} values are not finite: a particle has to lie "
                     f"somewhere (leave such particles out by inputs.{self.name}.select)"
                 )
-            columns.append(flat.astype(np.float32))
+            columns.append(flat)
         return np.stack(columns, axis=1)
 
     def _rows(self, namespace: Namespace, offsets: NDArray[np.int64], where: str) -> "_Rows":
@@ -440,10 +445,18 @@ def _numbers(
     }
 
 
-def _without_sentinels(values: NDArray[Any], feature: Any) -> NDArray[Any]:
+def _as_feature(values: NDArray[Any], feature: Any) -> Floats:
+    """float32, with NaN for sentinels. These are compared in float32: -999.9 is no float32 and no branch holds it."""
+    floats = _float32(values)
     if isinstance(feature, FeatureSection) and feature.sentinels:
-        return np.where(np.isin(values, feature.sentinels), np.float32(np.nan), values.astype(np.float32))
-    return values
+        return np.where(np.isin(floats, np.array(feature.sentinels, np.float32)), np.float32(np.nan), floats)
+    return floats
+
+
+def _float32(values: NDArray[Any]) -> Floats:
+    """What is too large becomes ±inf, and so is missing."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
 
 
 def _count_missing(counts: dict[str, int], name: str, values: Floats) -> None:

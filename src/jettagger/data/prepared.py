@@ -12,9 +12,10 @@ Shapes: J jets, N particles, F features, K coordinates.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,14 @@ from jettagger import randomness
 from jettagger.batch import Inputs, InputSpec, Packed
 from jettagger.data.columns import Columns, RawCollection, RawInputs, Table
 from jettagger.data.reader import Source, find_files
-from jettagger.data.schema import DataConfig, Samples, SampleSection
+from jettagger.data.schema import (
+    CollectionSection,
+    DataConfig,
+    FeatureSection,
+    JetSection,
+    Samples,
+    SampleSection,
+)
 from jettagger.errors import JettaggerError
 from jettagger.files import sha256, write_json, written_aside
 
@@ -62,9 +70,54 @@ class ShardRecord(NamedTuple):
     counts: dict[str, int]
 
 
+class Block(NamedTuple):
+    """Where an array lies in a shard. Nothing is open: thousands of shards would be thousands of open files."""
+
+    path: Path
+    dtype: np.dtype[Any]
+    offset: int
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def mapped(self) -> NDArray[Any]:
+        """The array, memory-mapped."""
+        if not self.nbytes:
+            return np.empty(self.shape, self.dtype)
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+
+
+class CollectionBlocks(NamedTuple):
+    """A collection's arrays: see `RawCollection`."""
+
+    values: Block
+    lengths: Block
+    coordinates: Block | None
+
+
+class Shard(NamedTuple):
+    """The inputs of one shard."""
+
+    jet: Block | None
+    collections: dict[str, CollectionBlocks]
+
+    def mapped(self, inputs: InputSpec) -> RawInputs:
+        """What a model looks at, memory-mapped."""
+        collections = {}
+        for wanted in inputs.collections:
+            values, lengths, coordinates = self.collections[wanted.name]
+            collections[wanted.name] = RawCollection(
+                values.mapped(), lengths.mapped(), None if coordinates is None else coordinates.mapped()
+            )
+        return RawInputs(self.jet.mapped() if inputs.jet and self.jet else None, collections)
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared dataset, opened. Small columns are in memory, inputs are memory-mapped."""
+    """A prepared dataset, opened. Small columns are in memory, inputs stay on disk."""
 
     directory: Path
     key: str
@@ -79,9 +132,7 @@ class Prepared:
     extras: dict[str, NDArray[np.float64]]
     first_S: NDArray[np.int64]
     """Index of each shard's first jet, and the number of jets at the end."""
-    shards: tuple[RawInputs, ...]
-    offsets: tuple[dict[str, NDArray[np.int64]], ...]
-    """For each shard and collection: where each jet's particles begin."""
+    shards: tuple[Shard, ...]
 
     def __len__(self) -> int:
         return len(self.labels_J)
@@ -97,13 +148,18 @@ class Prepared:
 
     def read(self, rows_J: NDArray[np.int64], inputs: InputSpec) -> RawInputs:
         """What a model that looks at `inputs` needs of jets `rows_J`, which ascend, copied into memory."""
-        shards = [_only(raw, inputs) for raw in self.shards]
-        pieces = []
-        for shard, (low, high) in enumerate(zip(self.first_S[:-1], self.first_S[1:], strict=True)):
+        found: list[tuple[Shard, NDArray[np.int64]]] = []
+        for shard, low, high in zip(self.shards, self.first_S[:-1], self.first_S[1:], strict=True):
             begin, end = np.searchsorted(rows_J, [low, high])
             if end > begin:
-                pieces.append(_taken(shards[shard], self.offsets[shard], rows_J[begin:end] - low))
-        return _concatenated(pieces, shards[0]) if pieces else _none_of(shards[0])
+                found.append((shard, rows_J[begin:end] - low))
+        particles = {
+            wanted.name: sum(int(s.collections[wanted.name].lengths.mapped()[r].sum()) for s, r in found)
+            for wanted in inputs.collections
+        }
+        mapped = ((shard.mapped(inputs), rows) for shard, rows in found)
+        pieces = ((raw, offsets_of(raw), rows) for raw, rows in mapped)
+        return _copied(pieces, self.shards[0].mapped(inputs), len(rows_J), particles)
 
 
 def prepare(
@@ -121,8 +177,8 @@ def prepare(
     filled by `executor` (anything with the `concurrent.futures` interface), or one after the other.
     Raises JettaggerError for files, branches, classes and selections that do not fit.
     """
-    tasks, identities = plan(config, samples, role=role, extras=extras)
-    key = _key(config, samples, identities, extras)
+    tasks = plan(config, samples, role=role, extras=extras)
+    key = _key(config, tasks, extras)
     directory = Path(config.data.prepared) / key
     manifest = directory / "manifest.json"
     if not manifest.exists():
@@ -135,7 +191,10 @@ def prepare(
         write_json(
             manifest, {"format": FORMAT, "key": key, "shards": [record._asdict() for record in records]}
         )
-    return open_prepared(config, directory, extras)
+    found = open_prepared(config, directory, extras)
+    # The same files may have lain elsewhere when the dataset was filled.
+    paths = {task.identity: task.path for task in tasks}
+    return replace(found, records=tuple(r._replace(path=paths[r.identity]) for r in found.records))
 
 
 def plan(
@@ -144,11 +203,10 @@ def plan(
     *,
     role: str,
     extras: Mapping[str, str | int | float] | None = None,
-) -> tuple[list[Task], list[str]]:
-    """The shards to fill and the files' identities; opens every file and finds every missing branch."""
+) -> list[Task]:
+    """The shards to fill; opens every file and finds every missing branch."""
     columns = Columns(config, extras)
     tasks: list[Task] = []
-    identities: list[str] = []
     seen: dict[str, Path] = {}
     for sample, section in samples.items():
         if not isinstance(section, SampleSection):
@@ -158,7 +216,6 @@ def plan(
             if source.identity in seen:
                 raise JettaggerError(f"{role}: {path} and {seen[source.identity]} are the same file")
             seen[source.identity] = path
-            identities.append(source.identity)
             branches = columns.branches(source.branches, where=str(path), sample_weight=section.weight)
             for start, stop in source.ranges(branches):
                 tasks.append(
@@ -174,7 +231,7 @@ def plan(
                         shard=f"shard-{len(tasks):05d}.h5",
                     )
                 )
-    return tasks, identities
+    return tasks
 
 
 def fill(
@@ -212,15 +269,15 @@ def open_prepared(
         )
     records = tuple(ShardRecord(**record) for record in manifest["shards"])
     small: dict[str, list[Any]] = {}
-    shards = []
-    offsets = []
+    shards: list[Shard] = []
     for record in records:
-        if not (directory / record.name).is_file():
-            raise JettaggerError(
-                f"{directory / record.name} is missing: delete {directory} and prepare again"
-            )
-        shards.append(_map_shard(directory / record.name, small))
-        offsets.append({name: _offsets(raw.lengths_J) for name, raw in shards[-1].collections.items()})
+        path = directory / record.name
+        if not path.is_file():
+            raise JettaggerError(f"{path} is missing: delete {directory} and prepare again")
+        try:
+            shards.append(_open_shard(path, small))
+        except (OSError, KeyError) as error:
+            raise JettaggerError(f"{path} is damaged: delete {directory} and prepare again") from error
     columns = {name: np.concatenate(values) for name, values in small.items()}
     return Prepared(
         directory=directory,
@@ -235,14 +292,13 @@ def open_prepared(
         extras={name: columns[f"extras/{name}"] for name in (extras or {})},
         first_S=np.concatenate([[0], np.cumsum([record.jets for record in records])]),
         shards=tuple(shards),
-        offsets=tuple(offsets),
     )
 
 
 def take(raw: RawInputs, offsets: Mapping[str, NDArray[np.int64]], rows_B: NDArray[np.int64]) -> Inputs:
     """The tensors of jets `rows_B`, in that order, from inputs in memory."""
-    taken = _taken(raw, offsets, rows_B)
-    return to_tensors(taken)
+    particles = {name: int(x.lengths_J[rows_B].sum()) for name, x in raw.collections.items()}
+    return to_tensors(_copied([(raw, offsets, rows_B)], raw, len(rows_B), particles))
 
 
 def to_tensors(raw: RawInputs) -> Inputs:
@@ -267,25 +323,33 @@ def offsets_of(raw: RawInputs) -> dict[str, NDArray[np.int64]]:
 
 def _key(
     config: DataConfig,
-    samples: Samples,
-    identities: Sequence[str],
+    tasks: Sequence[Task],
     extras: Mapping[str, str | int | float] | None,
 ) -> str:
-    """Hash of all that decides the numbers."""
+    """Hash of all that decides the numbers, such as which file belongs to which sample."""
+    of_sample: dict[str, tuple[str | float, dict[str, None]]] = {}
+    for task in tasks:
+        of_sample.setdefault(task.sample, (task.sample_weight, {}))[1][task.identity] = None
     matters = {
         "format": FORMAT,
-        "files": list(identities),
-        "weights": {n: s.weight if isinstance(s, SampleSection) else 1.0 for n, s in samples.items()},
-        "samples": list(samples),
+        "samples": [[name, weight, list(files)] for name, (weight, files) in of_sample.items()],
         "extras": dict(extras or {}),
-        **config.model_dump(
-            mode="json", include={"classes", "inputs", "define", "spectators"}, by_alias=True
-        ),
+        **config.model_dump(mode="json", include={"classes", "define", "spectators"}, by_alias=True),
+        "inputs": {name: _raw(section) for name, section in config.inputs.items()},
         "event": config.weights.event,
         **config.data.model_dump(mode="json", include={"selection", "group_by", "tree"}),
     }
     # Order matters: it decides the order of columns and rows.
     return hashlib.sha256(json.dumps(matters).encode()).hexdigest()[:16]
+
+
+def _raw(section: JetSection | CollectionSection) -> dict[str, Any]:
+    """An input without what the model's first layer does with it: that leaves the prepared data as they are."""
+    features: dict[str, list[Any]] = {
+        name: [x.value, x.sentinels] if isinstance(x, FeatureSection) else [x, []]
+        for name, x in section.features.items()
+    }
+    return section.model_dump(mode="json", by_alias=True, exclude={"features"}) | {"features": features}
 
 
 def _check_yields(config: DataConfig, records: Sequence[ShardRecord], role: str) -> None:
@@ -325,77 +389,72 @@ def _write(file: h5py.File, name: str, values: NDArray[Any]) -> None:
     file.create_dataset(name, data=np.ascontiguousarray(values), track_times=False)
 
 
-def _map_shard(path: Path, small: dict[str, list[Any]]) -> RawInputs:
-    """Maps the inputs of a shard, and appends its small columns to `small`."""
+def _open_shard(path: Path, small: dict[str, list[Any]]) -> Shard:
+    """Where the inputs of a shard lie; its small columns are appended to `small`."""
+
+    def block(dataset: h5py.Dataset) -> Block:
+        return Block(path, dataset.dtype, dataset.id.get_offset() or 0, dataset.shape)
+
     with h5py.File(path, "r") as file:
         for name in ("labels", "weights", "group"):
             small.setdefault(name, []).append(file[name][:])
         for kind in ("spectators", "extras"):
             for name, dataset in file.get(kind, {}).items():
                 small.setdefault(f"{kind}/{name}", []).append(dataset[:])
-        jet = _mapped(path, file["jet"]) if "jet" in file else None
         collections = {
-            name: RawCollection(
-                _mapped(path, group["values"]),
-                group["lengths"][:],
-                _mapped(path, group["coordinates"]) if "coordinates" in group else None,
+            name: CollectionBlocks(
+                block(group["values"]),
+                block(group["lengths"]),
+                block(group["coordinates"]) if "coordinates" in group else None,
             )
             for name, group in file.get("collections", {}).items()
         }
-    return RawInputs(jet, collections)
-
-
-def _mapped(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
-    if dataset.size == 0:
-        return np.empty(dataset.shape, dataset.dtype)
-    return np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+        return Shard(block(file["jet"]) if "jet" in file else None, collections)
 
 
 def _offsets(lengths_J: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths_J, dtype=np.int64)])
 
 
-def _only(raw: RawInputs, inputs: InputSpec) -> RawInputs:
-    """The columns that a model looks at."""
-    collections = {wanted.name: raw.collections[wanted.name] for wanted in inputs.collections}
-    return RawInputs(raw.jet_JF if inputs.jet else None, collections)
+Piece = tuple[RawInputs, Mapping[str, NDArray[np.int64]], NDArray[np.int64]]
+"""Inputs, their offsets, and the rows that are wanted of them."""
 
 
-def _taken(raw: RawInputs, offsets: Mapping[str, NDArray[np.int64]], rows_B: NDArray[np.int64]) -> RawInputs:
-    """The jets `rows_B`, in that order; a copy."""
-    collections = {}
-    for name, collection in raw.collections.items():
-        lengths_B = collection.lengths_J[rows_B]
-        ends_B = np.cumsum(lengths_B, dtype=np.int64)
-        # Row n of the result is row start_of_its_jet + (n - first_row_of_its_jet) of the source.
-        rows_N = np.repeat(offsets[name][rows_B] - (ends_B - lengths_B), lengths_B)
-        rows_N += np.arange(len(rows_N))
-        coordinates = collection.coordinates_NK
-        collections[name] = RawCollection(
-            np.take(collection.values_NF, rows_N, axis=0),
-            lengths_B,
-            None if coordinates is None else np.take(coordinates, rows_N, axis=0),
+def _copied(pieces: Iterable[Piece], like: RawInputs, jets: int, particles: Mapping[str, int]) -> RawInputs:
+    """The wanted jets of all pieces, one after the other, in arrays that are made once."""
+    jet_JF = None if like.jet_JF is None else _rows_like(like.jet_JF, jets)
+    collections = {
+        name: RawCollection(
+            _rows_like(x.values_NF, particles[name]),
+            np.empty(jets, np.int32),
+            None if x.coordinates_NK is None else _rows_like(x.coordinates_NK, particles[name]),
         )
-    jet_BF = None if raw.jet_JF is None else np.take(raw.jet_JF, rows_B, axis=0)
-    return RawInputs(jet_BF, collections)
+        for name, x in like.collections.items()
+    }
+    done, done_of = 0, dict.fromkeys(collections, 0)
+    for raw, offsets, rows in pieces:
+        if jet_JF is not None and raw.jet_JF is not None:
+            _copy(raw.jet_JF, rows, jet_JF, done)
+        for name, into in collections.items():
+            source = raw.collections[name]
+            lengths = source.lengths_J[rows]
+            into.lengths_J[done : done + len(rows)] = lengths
+            ends = np.cumsum(lengths, dtype=np.int64)
+            # Row n of the result is row start_of_its_jet + (n - first_row_of_its_jet) of the source.
+            particle_rows = np.repeat(offsets[name][rows] - (ends - lengths), lengths)
+            particle_rows += np.arange(len(particle_rows))
+            _copy(source.values_NF, particle_rows, into.values_NF, done_of[name])
+            if source.coordinates_NK is not None and into.coordinates_NK is not None:
+                _copy(source.coordinates_NK, particle_rows, into.coordinates_NK, done_of[name])
+            done_of[name] += len(particle_rows)
+        done += len(rows)
+    return RawInputs(jet_JF, collections)
 
 
-def _concatenated(pieces: Sequence[RawInputs], like: RawInputs) -> RawInputs:
-    if len(pieces) == 1:
-        return pieces[0]
-    collections = {}
-    for name, first in like.collections.items():
-        parts = [piece.collections[name] for piece in pieces]
-        collections[name] = RawCollection(
-            np.concatenate([part.values_NF for part in parts]),
-            np.concatenate([part.lengths_J for part in parts]),
-            None
-            if first.coordinates_NK is None
-            else np.concatenate([part.coordinates_NK for part in parts if part.coordinates_NK is not None]),
-        )
-    jets = [piece.jet_JF for piece in pieces if piece.jet_JF is not None]
-    return RawInputs(np.concatenate(jets) if jets else None, collections)
+def _rows_like(array: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    return np.empty((rows, array.shape[1]), array.dtype)
 
 
-def _none_of(like: RawInputs) -> RawInputs:
-    return _taken(like, offsets_of(like), np.empty(0, np.int64))
+def _copy(source: NDArray[Any], rows: NDArray[np.int64], into: NDArray[Any], at: int) -> None:
+    # Rows are valid: "clip" only spares NumPy the second copy that it makes to be able to raise.
+    np.take(source, rows, axis=0, out=into[at : at + len(rows)], mode="clip")

@@ -1,7 +1,6 @@
 """Training and validation jets: prepared, split, described, and strictly apart."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,6 @@ from jettagger import baselines
 from jettagger.baselines import BaselinesSection
 from jettagger.data.batches import split
 from jettagger.data.prepared import Prepared, plan, prepare
-from jettagger.data.reader import Source
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
 
@@ -71,9 +69,7 @@ def check_apart(data: DataConfig) -> None:
     if isinstance(data.data.validation, dict):
         roles["data.validation"] = data.data.validation
     for role, samples in roles.items():
-        tasks = plan(data, samples, role=role)[0] if samples else []
-        for path in dict.fromkeys(task.path for task in tasks):
-            identity = Source(Path(path), data.data.tree).identity
-            other, name = seen.setdefault(identity, (role, path))
+        for task in plan(data, samples, role=role) if samples else []:
+            other, name = seen.setdefault(task.identity, (role, task.path))
             if other != role:
-                raise JettaggerError(f"{path} ({role}) is the same file as {name} ({other})")
+                raise JettaggerError(f"{task.path} ({role}) is the same file as {name} ({other})")

@@ -182,7 +182,7 @@ def test_reflections_change_the_training(toy_folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_killed_at_a_random_time_and_resumed(toy_folder, tmp_path, seed):
     """The command is killed again and again, anywhere; in the end its weights are those of one left alone."""
     options = "training.epochs=12 training.threads=1 training.precision=float32 ensemble.members=2"

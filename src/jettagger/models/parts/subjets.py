@@ -49,6 +49,9 @@ class Subjets(nn.Module):
         """(…, 2 K + 5) and the sign of d_phi, (…, 1)."""
         coordinates = coordinates_of(particles)
         assert coordinates is not None
+        # A particle that lies nowhere counts for nothing: no pT, on the jet axis.
+        known = torch.isfinite(coordinates).all(-1, keepdim=True)
+        coordinates = torch.where(known, coordinates, 0.0)
         if isinstance(particles, Dense):
             coordinates = coordinates * particles.mask_BP.unsqueeze(-1)
         # Axes first: then each operation runs along contiguous particles.

@@ -101,6 +101,8 @@ class CollectionBlocks(NamedTuple):
 class Shard(NamedTuple):
     """The inputs of one shard."""
 
+    entry: Block
+    """Entry of each jet in its file."""
     jet: Block | None
     collections: dict[str, CollectionBlocks]
 
@@ -145,6 +147,12 @@ class Prepared:
             for name, count in record.counts.items():
                 total[name] = total.get(name, 0) + count
         return total
+
+    def origin(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each jet comes from: a number that names its file by its content, and its entry there."""
+        names = [randomness.key(0, record.identity) for record in self.records]
+        file_J = np.repeat(np.array(names, np.int64), [record.jets for record in self.records])
+        return file_J, np.concatenate([shard.entry.mapped() for shard in self.shards])
 
     def read(self, rows_J: NDArray[np.int64], inputs: InputSpec) -> RawInputs:
         """What a model that looks at `inputs` needs of jets `rows_J`, which ascend, copied into memory."""
@@ -409,7 +417,7 @@ def _open_shard(path: Path, small: dict[str, list[Any]]) -> Shard:
             )
             for name, group in file.get("collections", {}).items()
         }
-        return Shard(block(file["jet"]) if "jet" in file else None, collections)
+        return Shard(block(file["entry"]), block(file["jet"]) if "jet" in file else None, collections)
 
 
 def _offsets(lengths_J: NDArray[np.int32]) -> NDArray[np.int64]:

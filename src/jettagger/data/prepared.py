@@ -87,7 +87,10 @@ class Block(NamedTuple):
         """The array, memory-mapped."""
         if not self.nbytes:
             return np.empty(self.shape, self.dtype)
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        try:
+            return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        except (OSError, ValueError) as error:
+            raise JettaggerError(f"{self.path} cannot be read any more: {error}") from error
 
 
 class CollectionBlocks(NamedTuple):

@@ -58,7 +58,7 @@ def read_with_uproot(config: DataConfig, sources: list[Source]) -> None:
     columns = Columns(config)
     for source in sources:
         branches = sorted(columns.branches(source.branches, where=str(source.path), sample_weight=1.0))
-        with uproot.open(source.path) as file:
+        with uproot.open(source.path, array_cache=None) as file:
             tree = file[config.data.tree or file.keys(cycle=False, filter_classname=KINDS)[0]]
             assert len(tree.arrays(branches, how=dict)) == len(branches)
 

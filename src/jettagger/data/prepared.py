@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from jettagger import randomness
 from jettagger.batch import Inputs, InputSpec, Packed
 from jettagger.data.columns import Columns, RawCollection, RawInputs, Table
-from jettagger.data.reader import Source, find_files
+from jettagger.data.reader import find_files, opened
 from jettagger.data.schema import (
     CollectionSection,
     DataConfig,
@@ -237,7 +237,7 @@ def plan(
         if not isinstance(section, SampleSection):
             section = SampleSection(files=section)
         for path in find_files(section.files, where=f"{role}.{sample}"):
-            source = Source(path, config.data.tree)
+            source = opened(path, config.data.tree)
             if source.identity in seen:
                 raise JettaggerError(f"{role}: {path} and {seen[source.identity]} are the same file")
             seen[source.identity] = path
@@ -265,7 +265,7 @@ def fill(
     """Fills one shard, unless it is there already."""
     path = directory / task.shard
     if not path.exists():
-        chunk = Source(Path(task.path), task.tree).read(task.branches, task.start, task.stop)
+        chunk = opened(Path(task.path), task.tree).read(task.branches, task.start, task.stop)
         table = Columns(config, extras).table(
             chunk.branches,
             start=task.start,

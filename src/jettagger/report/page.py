@@ -41,8 +41,8 @@ nav { font-size: .95rem; margin: 0 0 1.6rem; }
 nav a { display: inline-block; margin: 0 1rem .25rem 0; }
 .lead { color: #4a545e; margin: 0 0 1.2rem; }
 .wide { overflow-x: auto; margin: .6rem 0 .4rem; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .36rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #dde2e6; }
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .32rem .45rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #dde2e6; }
 thead th { border-bottom: 2px solid #1c2126; }
 tbody tr { background: #fff; }
 tbody tr:nth-child(even) { background: #f6f8f9; }

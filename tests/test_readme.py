@@ -44,7 +44,9 @@ def test_the_tour_runs(tmp_path):
     for language, block in BLOCKS:
         if language == "text":
             continue
-        run = ["bash", "-euo", "pipefail", "-c", block] if language == "bash" else [sys.executable, "-c", block]
+        run = (
+            ["bash", "-euo", "pipefail", "-c", block] if language == "bash" else [sys.executable, "-c", block]
+        )
         done = subprocess.run(
             run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900, check=False
         )

@@ -13,6 +13,7 @@ Shapes: J jets, M members, C classes.
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +70,11 @@ class Tagger:
         """Names of the scores, in the order of the outputs."""
         return tuple(self.config.classes)
 
+    @cached_property
+    def _columns(self) -> Columns:
+        """Parsed once: an analysis may ask for a few jets at a time."""
+        return Columns(self.config)
+
     def predict(self, jets: Any, *, mc_dropout: int = 0, seed: int = 0) -> ak.Array:
         """Scores of jets, as an awkward record array with one entry for each input jet, in order.
 
@@ -106,7 +112,7 @@ class Tagger:
     ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
         """Flat columns for each chunk of a ROOT file, after the number of its first entry: see `score`."""
         source = Source(path, self.config.data.tree)
-        columns = Columns(self.config)
+        columns = self._columns
         needed = columns.input_branches(source.branches, where=str(path), spectators=spectators)
         for chunk in source.chunks(needed):
             yield (
@@ -126,7 +132,7 @@ class Tagger:
         spectators: bool = True,
     ) -> dict[str, NDArray[Any]]:
         """Flat columns, one entry a jet: `<class>`, `std_<class>`, the entropies, `passes_selection`, spectators."""
-        columns = Columns(self.config)
+        columns = self._columns
         needed = columns.input_branches(branches.keys(), where=where, spectators=spectators)
         jets = len(next(iter(branches.values())))
         namespace = columns.namespace({name: branches[name] for name in sorted(needed)}, where=where)
@@ -153,9 +159,10 @@ class Tagger:
             if mc_dropout:
                 self._add_passes(accumulator, inputs, mc_dropout, seed)
             else:
-                members.append(member_probabilities(self.members, inputs).astype(np.float32))
-                for probabilities_BC in members[-1]:
-                    accumulator.add(probabilities_BC)
+                # In float64: in float32 all confident jets would tie at 1.
+                probabilities_MBC = member_probabilities(self.members, inputs)
+                accumulator.add_many(probabilities_MBC)
+                members.append(probabilities_MBC.astype(np.float32))
             decompositions.append(accumulator.result())
         if not decompositions:
             return self._nothing(mc_dropout)

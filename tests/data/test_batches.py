@@ -29,7 +29,7 @@ def prepared(tmp_path_factory):
 def test_events_stay_on_one_side(prepared):
     train, validation = split(prepared, 0.25)
     assert len(train) + len(validation) == len(prepared)
-    assert not set(prepared.group_J[train]) & set(prepared.group_J[validation])
+    assert not set(prepared.groups[train]) & set(prepared.groups[validation])
     assert 0.2 < len(validation) / len(prepared) < 0.3
 
 

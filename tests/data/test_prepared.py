@@ -227,3 +227,6 @@ def test_damaged_shard_is_named(files):
     shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(JettaggerError, match=r"shard-00001\.h5 is damaged: delete .* and prepare again"):
         open_prepared(settings, found.directory)
+    shard.unlink()
+    with pytest.raises(JettaggerError, match=r"shard-00001\.h5 cannot be read any more: .*No such file"):
+        found.read(np.arange(len(found)), found.spec)

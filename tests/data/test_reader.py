@@ -8,7 +8,7 @@ import pytest
 import uproot
 
 from jettagger.data import reader
-from jettagger.data.reader import Source, find_files
+from jettagger.data.reader import Source, find_files, opened
 from jettagger.errors import JettaggerError
 from toy_jets import toy_jets, write_jets
 
@@ -116,3 +116,16 @@ def test_find_files(tmp_path):
 def test_path_is_not_split_at_a_colon(tmp_path: Path):
     path = write_jets(tmp_path / "run:1.root", toy_jets("QCD", 20, 1))
     assert Source(path).entries == 20
+
+
+def test_open_files_are_shared_until_they_change(tmp_path):
+    path = write_jets(tmp_path / "a.root", toy_jets("QCD", 20, 1))
+    first = opened(path, None)
+    assert opened(path, None) is first
+    before = first.identity
+    write_jets(path, toy_jets("QCD", 30, 1))
+    assert opened(path, None).entries == 30
+    assert opened(path, None).identity != before
+    path.unlink()
+    with pytest.raises(JettaggerError, match=r"no such file: .*a\.root"):
+        opened(path, None)

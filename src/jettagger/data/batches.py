@@ -20,6 +20,8 @@ POOL_BYTES = 512 * 2**20
 """Inputs that are held in memory at a time. What is larger is shuffled in pools of many short pieces."""
 PIECE = 64
 """Jets that are read from disk together."""
+PART = 1_000_000
+"""Jets whose random numbers are drawn at a time."""
 
 
 def split(prepared: Prepared, validation: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -27,7 +29,10 @@ def split(prepared: Prepared, validation: float) -> tuple[NDArray[np.int64], NDA
 
     Jets of one group (event) are on one side. Raises JettaggerError when a class is absent from a side.
     """
-    held_out = randomness.uniform_of(prepared.group_J, 0, "validation") < validation
+    group_J = prepared.groups
+    held_out = np.concatenate(
+        [randomness.uniform_of(part, 0, "validation") < validation for part in _parts(group_J)]
+    )
     sides = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     for side, rows in zip(("training", "validation"), sides, strict=True):
         found = np.bincount(prepared.labels_J[rows], minlength=len(prepared.classes))
@@ -35,7 +40,7 @@ def split(prepared: Prepared, validation: float) -> tuple[NDArray[np.int64], NDA
             if not jets:
                 raise JettaggerError(
                     f"classes.{name}: no jet on the {side} side of the split (data.validation: {validation}, "
-                    f"{len(np.unique(prepared.group_J))} groups of jets that stay together)"
+                    f"{len(np.unique(group_J))} groups of jets that stay together)"
                 )
     return sides
 
@@ -86,10 +91,11 @@ class Batches:
     ) -> None:
         self._prepared = prepared
         self._inputs = prepared.spec if inputs is None else inputs
-        self._rows = np.sort(rows_R)
-        order = np.argsort(rows_R, kind="stable")
         weights = prepared.weights_J[rows_R].astype(np.float32) if weights_R is None else weights_R
-        self._weights = weights[order]
+        if (rows_R[1:] < rows_R[:-1]).any():
+            order = np.argsort(rows_R, kind="stable")
+            rows_R, weights = rows_R[order], weights[order]
+        self._rows, self._weights = rows_R, weights
         self._shuffle = shuffle
         self.jets = len(rows_R)
         self._pool_edges = _even_edges(
@@ -101,44 +107,51 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""
-        order_R = self._order(epoch)
         first = 0
-        for low, high, edges in zip(
-            self._pool_edges[:-1], self._pool_edges[1:], self._batch_edges, strict=True
-        ):
+        for number, edges in enumerate(self._batch_edges):
             steps = range(max(start - first, 0), len(edges) - 1)
             first += len(edges) - 1
             if not steps:
                 continue
-            positions_P = order_R[low:high]
+            positions_P = self._positions(epoch, number)
             pool = self._load(np.sort(positions_P))
             for step in steps:
                 yield self._batch(pool, positions_P[edges[step] : edges[step + 1]])
+            del pool  # before the next one is read
 
     def sample(self, jets: int, seed: int) -> Inputs:
         """Inputs of at most `jets` jets, chosen at random by `seed`: what normalisation is measured on."""
         chosen = self._rows
         if len(chosen) > jets:
-            score = randomness.uniform_of(chosen, seed, "normalisation")
+            score = np.concatenate(
+                [randomness.uniform_of(part, seed, "normalisation") for part in _parts(chosen)]
+            )
             chosen = np.sort(chosen[np.argsort(score, kind="stable")[:jets]])
         return to_tensors(self._prepared.read(chosen, self._inputs))
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        """Positions in `_rows`, in the order of the epoch.
+    def _positions(self, epoch: int, pool: int) -> NDArray[np.int64]:
+        """Positions in `_rows` of a pool's jets, in the order of the epoch.
 
         What fits into one pool is a plain permutation. Otherwise short pieces of neighbours are drawn at random
         into pools, and within a pool jets are shuffled.
         """
-        positions_R = np.arange(self.jets)
+        low, high = self._pool_edges[pool : pool + 2]
         if self._shuffle is None:
-            return positions_R
+            return np.arange(low, high)
         seed, member = self._shuffle
         generator = randomness.numpy_generator(seed, "batches", member, epoch)
-        if len(self._pool_edges) > 2:
-            pieces = np.split(positions_R, range(PIECE, self.jets, PIECE))
-            positions_R = np.concatenate([pieces[piece] for piece in generator.permutation(len(pieces))])
-        pools = [generator.permutation(pool) for pool in np.split(positions_R, self._pool_edges[1:-1])]
-        return np.concatenate(pools)
+        if len(self._pool_edges) == 2:
+            return generator.permutation(self.jets)
+        begin_Q = generator.permutation(-(-self.jets // PIECE)) * PIECE
+        end_Q = np.minimum(begin_Q + PIECE, self.jets)
+        drawn_Q = np.cumsum(end_Q - begin_Q)
+        first, last = np.searchsorted(drawn_Q, low, "right"), np.searchsorted(drawn_Q, high)
+        pieces = [
+            np.arange(*ends) for ends in zip(begin_Q[first : last + 1], end_Q[first : last + 1], strict=True)
+        ]
+        skipped = low - (drawn_Q[first] - len(pieces[0]))
+        positions_P = np.concatenate(pieces)[skipped : skipped + high - low]
+        return randomness.numpy_generator(seed, "batches", member, epoch, pool).permutation(positions_P)
 
     def _load(self, positions_P: NDArray[np.int64]) -> "_Pool":
         """The inputs at ascending positions, in memory; kept for all epochs if they are all there is."""
@@ -176,6 +189,11 @@ def bytes_per_jet(prepared: Prepared, inputs: InputSpec) -> float:
         for wanted in inputs.collections:
             total += sum(block.nbytes for block in shard.collections[wanted.name] if block is not None)
     return total / max(len(prepared), 1)
+
+
+def _parts(values_J: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Short pieces, so that what is computed of them needs little memory at a time."""
+    return np.array_split(values_J, len(values_J) // PART + 1)
 
 
 def _even_edges(jets: int, most: int) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from jettagger import randomness
 from jettagger.batch import Inputs, InputSpec, Packed
 from jettagger.data.columns import Columns, RawCollection, RawInputs, Table
-from jettagger.data.reader import Source, find_files
+from jettagger.data.reader import find_files, opened
 from jettagger.data.schema import (
     CollectionSection,
     DataConfig,
@@ -87,7 +87,10 @@ class Block(NamedTuple):
         """The array, memory-mapped."""
         if not self.nbytes:
             return np.empty(self.shape, self.dtype)
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        try:
+            return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        except (OSError, ValueError) as error:
+            raise JettaggerError(f"{self.path} cannot be read any more: {error}") from error
 
 
 class CollectionBlocks(NamedTuple):
@@ -99,8 +102,10 @@ class CollectionBlocks(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """The inputs of one shard."""
+    """One shard."""
 
+    columns: dict[str, Block]
+    """One value a jet: entry, labels, weights, group, spectators/<name>, extras/<name>."""
     jet: Block | None
     collections: dict[str, CollectionBlocks]
 
@@ -117,7 +122,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared dataset, opened. Small columns are in memory, inputs stay on disk."""
+    """A prepared dataset, opened: labels and weights are in memory, all else is read when it is asked for."""
 
     directory: Path
     key: str
@@ -127,9 +132,8 @@ class Prepared:
     labels_J: NDArray[np.int64]
     weights_J: NDArray[np.float64]
     """Event weights."""
-    group_J: NDArray[np.int64]
-    spectators: dict[str, NDArray[np.float64]]
-    extras: dict[str, NDArray[np.float64]]
+    spectator_names: tuple[str, ...]
+    extra_names: tuple[str, ...]
     first_S: NDArray[np.int64]
     """Index of each shard's first jet, and the number of jets at the end."""
     shards: tuple[Shard, ...]
@@ -145,6 +149,27 @@ class Prepared:
             for name, count in record.counts.items():
                 total[name] = total.get(name, 0) + count
         return total
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """Jets of one group never lie on two sides of a split."""
+        return _column(self.shards, "group")
+
+    @property
+    def spectators(self) -> dict[str, NDArray[np.float64]]:
+        """What is kept beside the scores."""
+        return {name: _column(self.shards, f"spectators/{name}") for name in self.spectator_names}
+
+    @property
+    def extras(self) -> dict[str, NDArray[np.float64]]:
+        """What the baselines look at."""
+        return {name: _column(self.shards, f"extras/{name}") for name in self.extra_names}
+
+    def origin(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each jet comes from: a number that names its file by its content, and its entry there."""
+        names = [randomness.key(0, record.identity) for record in self.records]
+        file_J = np.repeat(np.array(names, np.int64), [record.jets for record in self.records])
+        return file_J, _column(self.shards, "entry")
 
     def read(self, rows_J: NDArray[np.int64], inputs: InputSpec) -> RawInputs:
         """What a model that looks at `inputs` needs of jets `rows_J`, which ascend, copied into memory."""
@@ -212,7 +237,7 @@ def plan(
         if not isinstance(section, SampleSection):
             section = SampleSection(files=section)
         for path in find_files(section.files, where=f"{role}.{sample}"):
-            source = Source(path, config.data.tree)
+            source = opened(path, config.data.tree)
             if source.identity in seen:
                 raise JettaggerError(f"{role}: {path} and {seen[source.identity]} are the same file")
             seen[source.identity] = path
@@ -240,7 +265,7 @@ def fill(
     """Fills one shard, unless it is there already."""
     path = directory / task.shard
     if not path.exists():
-        chunk = Source(Path(task.path), task.tree).read(task.branches, task.start, task.stop)
+        chunk = opened(Path(task.path), task.tree).read(task.branches, task.start, task.stop)
         table = Columns(config, extras).table(
             chunk.branches,
             start=task.start,
@@ -268,28 +293,25 @@ def open_prepared(
             f"{directory}: prepared data of format {manifest['format']}, this version reads {FORMAT}"
         )
     records = tuple(ShardRecord(**record) for record in manifest["shards"])
-    small: dict[str, list[Any]] = {}
     shards: list[Shard] = []
     for record in records:
         path = directory / record.name
         if not path.is_file():
             raise JettaggerError(f"{path} is missing: delete {directory} and prepare again")
         try:
-            shards.append(_open_shard(path, small))
+            shards.append(_open_shard(path))
         except (OSError, KeyError) as error:
             raise JettaggerError(f"{path} is damaged: delete {directory} and prepare again") from error
-    columns = {name: np.concatenate(values) for name, values in small.items()}
     return Prepared(
         directory=directory,
         key=manifest["key"],
         classes=tuple(config.classes),
         spec=Columns(config).spec,
         records=records,
-        labels_J=columns["labels"],
-        weights_J=columns["weights"],
-        group_J=columns["group"],
-        spectators={name: columns[f"spectators/{name}"] for name in config.spectators},
-        extras={name: columns[f"extras/{name}"] for name in (extras or {})},
+        labels_J=_column(shards, "labels"),
+        weights_J=_column(shards, "weights"),
+        spectator_names=tuple(config.spectators),
+        extra_names=tuple(extras or {}),
         first_S=np.concatenate([[0], np.cumsum([record.jets for record in records])]),
         shards=tuple(shards),
     )
@@ -389,18 +411,16 @@ def _write(file: h5py.File, name: str, values: NDArray[Any]) -> None:
     file.create_dataset(name, data=np.ascontiguousarray(values), track_times=False)
 
 
-def _open_shard(path: Path, small: dict[str, list[Any]]) -> Shard:
-    """Where the inputs of a shard lie; its small columns are appended to `small`."""
+def _open_shard(path: Path) -> Shard:
+    """Where everything lies in a shard."""
 
     def block(dataset: h5py.Dataset) -> Block:
         return Block(path, dataset.dtype, dataset.id.get_offset() or 0, dataset.shape)
 
     with h5py.File(path, "r") as file:
-        for name in ("labels", "weights", "group"):
-            small.setdefault(name, []).append(file[name][:])
+        columns = {name: block(file[name]) for name in ("entry", "labels", "weights", "group")}
         for kind in ("spectators", "extras"):
-            for name, dataset in file.get(kind, {}).items():
-                small.setdefault(f"{kind}/{name}", []).append(dataset[:])
+            columns |= {f"{kind}/{name}": block(dataset) for name, dataset in file.get(kind, {}).items()}
         collections = {
             name: CollectionBlocks(
                 block(group["values"]),
@@ -409,7 +429,12 @@ def _open_shard(path: Path, small: dict[str, list[Any]]) -> Shard:
             )
             for name, group in file.get("collections", {}).items()
         }
-        return Shard(block(file["jet"]) if "jet" in file else None, collections)
+        return Shard(columns, block(file["jet"]) if "jet" in file else None, collections)
+
+
+def _column(shards: Sequence[Shard], name: str) -> NDArray[Any]:
+    """One value a jet, of all shards."""
+    return np.concatenate([shard.columns[name].mapped() for shard in shards])
 
 
 def _offsets(lengths_J: NDArray[np.int32]) -> NDArray[np.int64]:

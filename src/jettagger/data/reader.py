@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,7 +78,8 @@ class Source:
             if self.path.stat().st_size == 0:
                 raise JettaggerError(f"{self.path} is empty (0 bytes)")
             _check_header(self.path)
-            file = uproot.open(self.path)
+            # Each entry is read once: uproot's cache of arrays would only take memory.
+            file = uproot.open(self.path, array_cache=None)
             names = _trees(file)
             if not names:
                 raise JettaggerError(f"{self.path} holds no TTree or RNTuple: it is empty or damaged")
@@ -142,6 +143,19 @@ class Source:
             return float(sum(self._tree[name].uncompressed_bytes for name in branches))
         # An RNTuple's pages do not tell a field's size cheaply: share out the file's, as if packed 2:1.
         return 2.0 * self.path.stat().st_size * len(branches) / max(len(self.branches), 1)
+
+
+def opened(path: Path, tree: str | None) -> Source:
+    """The source; the last few stay open for the next step that looks at them, unless the file changes."""
+    if not path.exists():
+        raise JettaggerError(f"no such file: {path}")
+    status = path.stat()
+    return _opened(path, tree, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(maxsize=16)
+def _opened(path: Path, tree: str | None, *_status: int) -> Source:
+    return Source(path, tree)
 
 
 def _check_header(path: Path) -> None:

@@ -16,7 +16,7 @@ from jettagger import baselines, tagger, yaml_source
 from jettagger.baselines import BaselinesSection
 from jettagger.data.batches import Batches
 from jettagger.data.prepared import Prepared, prepare
-from jettagger.data.schema import Samples, SampleSection
+from jettagger.data.schema import SampleClass, Samples, SampleSection
 from jettagger.errors import JettaggerError
 from jettagger.evaluation.predictions import Predictions
 from jettagger.models.parts.dropout import dropout_layers
@@ -65,20 +65,28 @@ def predict_all(
     """What all runs and their baselines say of the test samples (or of `data`)."""
     found: list[Predictions] = []
     groups = _groups(runs)
+    reference: Prepared | None = None
     for run in runs:
         prepared = _test_jets(run, data)
+        if reference is None:
+            reference = prepared
+        elif not _same_jets(prepared, reference):
+            raise JettaggerError(
+                f"{run.name} and {runs[0].name} were given different test jets ({len(prepared)} and "
+                f"{len(reference)}), in another order or with other labels: compare runs whose classes, "
+                "data.selection and data.test agree, or use --data"
+            )
         say(f"{run.name}: {len(prepared)} test jets")
         for one in _predictions(run, prepared, groups[run.name], mc_dropout, say):
             if not any(_same_baseline(one, other) for other in found):
                 found.append(one)
-    reference = found[0]
-    for other in found[1:]:
-        if not np.array_equal(other.labels_N, reference.labels_N):
-            raise JettaggerError(
-                f"{other.name} and {reference.name} were given different test jets ({len(other.labels_N)} and "
-                f"{len(reference.labels_N)}): compare runs whose data.selection and data.test agree, or use --data"
-            )
     return found
+
+
+def _same_jets(one: Prepared, other: Prepared) -> bool:
+    """Whether the same jets stand in the same order, with the same labels."""
+    pairs = zip((*one.origin(), one.labels_J), (*other.origin(), other.labels_J), strict=True)
+    return all(np.array_equal(mine, its) for mine, its in pairs)
 
 
 def samples_from(data: Sequence[str]) -> Samples:
@@ -86,7 +94,8 @@ def samples_from(data: Sequence[str]) -> Samples:
     samples: dict[str, list[str]] = {}
     for text in data:
         name, equals, pattern = text.partition("=")
-        samples.setdefault(name if equals else "data", []).append(pattern if equals else text)
+        named = equals and name.isidentifier()  # a path may hold a '=' as well
+        samples.setdefault(name if named else "data", []).append(pattern if named else text)
     return {name: SampleSection(files=files) for name, files in samples.items()}
 
 
@@ -97,6 +106,7 @@ def _test_jets(run: Run, data: Sequence[str]) -> Prepared:
         raise JettaggerError(
             f"{run.path}: no test jets: its config has no data.test, and --data is not given"
         )
+    _check_samples(run, samples)
     section = BaselinesSection.model_validate(run.document.get("baselines") or {})
     prepared = prepare(
         config, samples, role="--data" if data else "data.test", extras=baselines.expressions(section)
@@ -106,6 +116,17 @@ def _test_jets(run: Run, data: Sequence[str]) -> Prepared:
         if record.identity in known:
             raise JettaggerError(f"{record.path}: {run.name} was trained or validated on this file")
     return prepared
+
+
+def _check_samples(run: Run, samples: Samples) -> None:
+    """Where the classes are samples, files need one: raises JettaggerError for those without."""
+    classes = run.tagger.config.classes.values()
+    known = [condition.sample for condition in classes if isinstance(condition, SampleClass)]
+    if len(known) == len(classes) and not all(name in known for name in samples):
+        allowed = " and ".join(f"--data {name}=FILES" for name in known)
+        raise JettaggerError(
+            f"--data: the classes of {run.name} are samples; say which files are which: {allowed}"
+        )
 
 
 def _predictions(

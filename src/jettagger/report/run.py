@@ -4,6 +4,7 @@ DIR/report.html, DIR/report.json, DIR/figures/*.pdf and *.png, DIR/predictions.r
 """
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def evaluate_runs(
     return page
 
 
+def _prefixes(names: Sequence[str]) -> list[str]:
+    """The names as parts of branch names, each once: a-b and a_b are two runs."""
+    prefixes: list[str] = []
+    for name in names:
+        plain = "".join(c if c.isalnum() else "_" for c in name).strip("_")
+        numbered = (f"{plain}_{number}" for number in count(2))
+        prefixes.append(plain if plain not in prefixes else next(n for n in numbered if n not in prefixes))
+    return prefixes
+
+
 def _columns(predictions: Sequence[Predictions]) -> dict[str, NDArray[Any]]:
     """One row a jet: what it is, and what each run says of it."""
     first = predictions[0]
@@ -57,8 +68,7 @@ def _columns(predictions: Sequence[Predictions]) -> dict[str, NDArray[Any]]:
         "weight": first.weights_N,
         **first.spectators,
     }
-    for run in predictions:
-        name = "".join(c if c.isalnum() else "_" for c in run.name).strip("_")
+    for run, name in zip(predictions, _prefixes([run.name for run in predictions]), strict=True):
         if run.scores_N is not None:
             columns[f"{name}_score"] = run.scores_N
         if run.decomposition is not None:

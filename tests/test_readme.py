@@ -1,4 +1,4 @@
-"""The README's code blocks, executed as they stand there, one after the other, in a folder with nothing but configs/."""
+"""The README's code blocks, executed as they stand there, one after the other, beside nothing but configs/."""
 
 import os
 import re

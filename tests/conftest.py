@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from toy_jets import write_toy_data
+from toy_jets import ENSEMBLE, write_toy_data
 
 
 class Outcome(NamedTuple):

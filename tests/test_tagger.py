@@ -18,7 +18,7 @@ from jettagger.files import sha256
 from jettagger.tagger import BATCH, Tagger, load
 from jettagger.training import run as training_run
 from jettagger.uncertainty.decomposition import decompose
-from toy_jets import CONFIG, ENSEMBLE, toy_jets, write_jets
+from toy_jets import CONFIG, ENSEMBLE, JAGGED, toy_jets, write_jets
 
 FIGURES = ("mutual_information", "expected_entropy", "total_entropy")
 
@@ -343,7 +343,7 @@ def test_a_damaged_card(run_copy, card, message):
 
 
 def test_places_without_a_bundle(tmp_path, run_copy):
-    with pytest.raises(JettaggerError, match="no such bundle or run: .*nowhere"):
+    with pytest.raises(JettaggerError, match=r"no such bundle or run: .*nowhere"):
         jettagger.load(tmp_path / "nowhere")
     with pytest.raises(JettaggerError, match=r"holds no tagger: there is no card\.json in it$"):
         jettagger.load(tmp_path)
@@ -365,7 +365,7 @@ def test_devices_that_are_not_there(trained_run, device, message):
         jettagger.load(trained_run, device=device)
 
 
-def test_check_jets_of_files_with_different_orders_of_branches(toy_folder, tmp_path):
+def test_check_jets_of_files_with_different_orders_of_branches(tmp_path, monkeypatch):
     """Where no feature names a branch itself, another branch tells how many particles there are in each file."""
     config = CONFIG.format(folder=tmp_path)
     for old, new in (("part_deta, norm", "deta, norm"), ("part_charge, norm", "charge, norm")):
@@ -376,11 +376,9 @@ def test_check_jets_of_files_with_different_orders_of_branches(toy_folder, tmp_p
         "define:\n", "define:\n  deta: part_deta\n  dphi: part_dphi\n  charge: part_charge\n"
     )
     for name in ("QCD", "Top"):
-        jets = toy_jets(name, 80, 1)
-        if name == "Top":
-            jets = dict(reversed(jets.items()))
-        write_jets(tmp_path / f"{name}_train.root", jets, rntuple=True)
+        write_jets(tmp_path / f"{name}_train.root", toy_jets(name, 80, 1))
         write_jets(tmp_path / f"{name}_test.root", toy_jets(name, 10, 2))
+        monkeypatch.setattr("toy_jets.JAGGED", tuple(reversed(JAGGED)))
     loaded = configuration.loads(config, overrides=["training.epochs=1"])
     found = training_run.train(configuration.recipe(loaded), tmp_path / "run", say=lambda line: None)
     assert len(jettagger.load(found.tagger).predict(tmp_path / "Top_test.root")) == 10

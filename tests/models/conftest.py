@@ -41,6 +41,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"norm": "layer", "summary": ["sum", "attention"], "context": ["max", "attention"]},
         {"summary": {"lstm": 7}, "norm": "batch", "collections": {"vertices": {"summary": ["max"]}}},
         {"jet_features": False, "activation": "gelu", "collections": {"particles": {"summary": ["pt"]}}},
+        {"collections": {"particles": {"subjets": {"number": 2, "signed": ["p1"]}}}, "norm": "batch"},
     ],
     "image_cnn": [
         {"norm": "none", "centre": False, "rotate": False, "flip": False, "normalise": False},

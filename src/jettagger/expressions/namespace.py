@@ -44,7 +44,8 @@ def required_branches(
             elif available is None or name in available:
                 branches.add(name)
             else:
-                raise _unknown(name, expression, [*available, *definitions], place)
+                inside = place if place.startswith(where) else f"{_prefix(where)}{place}"
+                raise _unknown(name, expression, [*available, *definitions], inside)
     return frozenset(branches)
 
 

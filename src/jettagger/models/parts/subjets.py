@@ -49,6 +49,9 @@ class Subjets(nn.Module):
         """(…, 2 K + 5) and the sign of d_phi, (…, 1)."""
         coordinates = coordinates_of(particles)
         assert coordinates is not None
+        # A particle that lies nowhere counts for nothing: no pT, on the jet axis.
+        known = torch.isfinite(coordinates).all(-1, keepdim=True)
+        coordinates = torch.where(known, coordinates, 0.0)
         if isinstance(particles, Dense):
             coordinates = coordinates * particles.mask_BP.unsqueeze(-1)
         # Axes first: then each operation runs along contiguous particles.
@@ -76,7 +79,7 @@ class Subjets(nn.Module):
             d_eta, d_phi = self._offsets(particles, place, axes_BK2)
             own = self._nearest(d_eta * d_eta + d_phi * d_phi)
             shares = [share for mine in own * pt for share in (mine, mine * eta, mine * phi)]
-            sums_BK3 = _sum(particles, shares).unflatten(1, (self.number, 3))
+            sums_BK3 = _sum(particles, shares).reshape(-1, self.number, 3)
             pt_BK = sums_BK3[..., 0]
             centre_BK2 = sums_BK3[..., 1:] / pt_BK.clamp(min=TINY).unsqueeze(-1)
             axes_BK2 = torch.where((pt_BK > 0).unsqueeze(-1), centre_BK2, axes_BK2)

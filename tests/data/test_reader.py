@@ -113,6 +113,11 @@ def test_find_files(tmp_path):
         find_files([], where="data.train.QCD")
 
 
+def test_a_name_with_brackets_is_no_pattern(tmp_path):
+    (tmp_path / "run[1].root").touch()
+    assert find_files(f"{tmp_path}/run[1].root", where="x") == [tmp_path / "run[1].root"]
+
+
 def test_path_is_not_split_at_a_colon(tmp_path: Path):
     path = write_jets(tmp_path / "run:1.root", toy_jets("QCD", 20, 1))
     assert Source(path).entries == 20

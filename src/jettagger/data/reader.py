@@ -38,7 +38,9 @@ def find_files(patterns: str | list[str], *, where: str) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        matches = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
+        path = Path(pattern).expanduser()
+        # A file that is there is no pattern, whatever brackets its name holds.
+        matches = [str(path)] if path.is_file() else sorted(glob.glob(str(path), recursive=True))
         if not matches:
             raise _no_match(pattern, where)
         found.update((Path(match), None) for match in matches)

@@ -17,19 +17,23 @@ SECTION = BoostedTreesSection(iterations=12, learning_rate=0.3, leaves=7, jets_i
 
 
 def jets(classes, number=400, seed=3):
-    """What `fit_trees` looks at of a prepared dataset in two shards, with values that are missing."""
+    """What `fit_trees` looks at of a prepared dataset, with values that are missing."""
     rng = np.random.default_rng(seed)
     labels_J = rng.integers(0, classes, number)
     features_JF = rng.normal(labels_J[:, None] * [1.0, -0.5, 0.0], 1.0, (number, 3)).astype(np.float32)
     features_JF[rng.random(features_JF.shape) < 0.15] = np.nan
     features_JF[labels_J == 1, 2] = np.where(rng.random((labels_J == 1).sum()) < 0.7, np.nan, 0.0)
     features_JF[:4, 1] = [np.inf, -np.inf, np.inf, -np.inf]
-    half = number // 3
+
+    def read(rows_R, inputs):
+        assert inputs.jet
+        return RawInputs(features_JF[rows_R], {})
+
     return SimpleNamespace(
         labels_J=labels_J,
         classes=("QCD", "W", "Top")[:classes],
         spec=InputSpec(jet=tuple(Feature(name) for name in ("pt", "mass", "tau32"))),
-        shards=(RawInputs(features_JF[:half], {}), RawInputs(features_JF[half:], {})),
+        read=read,
         features_JF=features_JF,
     )
 

@@ -257,6 +257,11 @@ MISTAKES = {
             "new/scores.rot: unknown suffix '.rot': did you mean '.root'? (allowed: .root, .h5, .hdf5, .parquet)"
         ],
     ),
+    "evaluate into an unknown container": (
+        nothing,
+        ("evaluate", "run", "-o", "new", "--predictions", "parket"),
+        ["new/predictions.parket: unknown suffix '.parket': did you mean '.parquet'?"],
+    ),
     "predict over its input": (
         nothing,
         (*PREDICT[:-1], "data/QCD_test.root"),

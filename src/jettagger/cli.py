@@ -101,13 +101,22 @@ def evaluate(
             "--mc-dropout", metavar="T", min=0, help="Passes of MC dropout [default: the config's]."
         ),
     ] = None,
+    predictions: Annotated[
+        str, typer.Option("--predictions", metavar="CONTAINER", help="root, h5 or parquet.")
+    ] = "root",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Score test jets, and write report.html, report.json, figures and predictions."""
     from jettagger.report.run import evaluate_runs
 
     page = evaluate_runs(
-        runs, output or runs[0] / "report", data=data or (), mc_dropout=mc_dropout, device=device, say=_say
+        runs,
+        output or runs[0] / "report",
+        data=data or (),
+        mc_dropout=mc_dropout,
+        container=predictions,
+        device=device,
+        say=_say,
     )
     _say(f"report: {page}")
 

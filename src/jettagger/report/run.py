@@ -1,6 +1,6 @@
 """`jettagger evaluate`: runs score test jets, are measured and compared, and become a report.
 
-DIR/report.html, DIR/report.json, DIR/figures/*.pdf and *.png, DIR/predictions.root
+DIR/report.html, DIR/report.json, DIR/figures/*.pdf and *.png, DIR/predictions.root (or .h5, .parquet)
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jettagger.errors import JettaggerError
 from jettagger.evaluation.comparison import compare
-from jettagger.evaluation.output import write_scores
+from jettagger.evaluation.output import check_suffix, write_scores
 from jettagger.evaluation.predictions import Predictions
 from jettagger.evaluation.runs import open_runs, predict_all
 from jettagger.evaluation.schema import EvaluationSection
@@ -28,16 +28,19 @@ def evaluate_runs(
     *,
     data: Sequence[str] = (),
     mc_dropout: int | None = None,
+    container: str = "root",
     device: str = "cpu",
     say: Callable[[str], None] = print,
 ) -> Path:
     """Evaluates runs and bundles side by side and returns the path of the page.
 
     `data` are test files (`FILES` or `SAMPLE=FILES`) in place of those of the configs. How things are measured
-    is taken from the first run's config. Raises JettaggerError for whatever does not fit together.
+    is taken from the first run's config. `container` of the predictions: root, h5 or parquet. Raises JettaggerError for whatever does not fit together.
     """
     if output.exists() and not output.is_dir():
         raise JettaggerError(f"--output {output} is a file; a report is a folder")
+    scores = output / f"predictions.{container}"
+    check_suffix(scores)
     check_writable(output / "report.html")
     runs = open_runs(paths, device=device)
     settings = EvaluationSection.model_validate(runs[0].document.get("evaluation") or {})
@@ -46,7 +49,7 @@ def evaluate_runs(
     evaluation = compare(predictions, settings)
     say(format_table(evaluation.results))
     page = write_report(evaluation, output)
-    write_scores(output / "predictions.root", _columns(predictions))
+    write_scores(scores, _columns(predictions))
     return page
 
 

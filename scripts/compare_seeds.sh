@@ -18,4 +18,4 @@ for architecture in ${ARCHITECTURES:-mlp image_cnn particle_cnn}; do
         trained+=("$run")
     done
 done
-jettagger evaluate "${trained[@]}" --output "$runs/report"
+jettagger evaluate "${trained[@]}" --reference "${REFERENCE:-boosted trees}" --output "$runs/report"

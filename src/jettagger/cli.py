@@ -101,6 +101,12 @@ def evaluate(
             "--mc-dropout", metavar="T", min=0, help="Passes of MC dropout [default: the config's]."
         ),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference", metavar="NAME", help="What the others are compared with [default: the first]."
+        ),
+    ] = None,
     predictions: Annotated[
         str, typer.Option("--predictions", metavar="CONTAINER", help="root, h5 or parquet.")
     ] = "root",
@@ -114,6 +120,7 @@ def evaluate(
         output or runs[0] / "report",
         data=data or (),
         mc_dropout=mc_dropout,
+        reference=reference,
         container=predictions,
         device=device,
         say=_say,

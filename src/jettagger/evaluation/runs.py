@@ -7,6 +7,7 @@ dropout, and the baselines of its config.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -218,15 +219,20 @@ def _same_baseline(one: Predictions, other: Predictions) -> bool:
 
 
 def _groups(runs: Sequence[Run]) -> dict[str, str | None]:
-    """Runs whose configs differ in the seed only share a group, named after the first of them."""
+    """Runs whose configs differ in the seed only share a group, named after what their names have in common."""
     kinds: dict[str, list[str]] = {}
     for run in runs:
         document = {**run.document, "training": {**run.document.get("training", {}), "seed": None}}
         kinds.setdefault(json.dumps(document, sort_keys=True, default=str), []).append(run.name)
     groups: dict[str, str | None] = {}
     for names in kinds.values():
-        groups.update({name: names[0] if len(names) > 1 else None for name in names})
+        groups.update({name: _in_common(names) if len(names) > 1 else None for name in names})
     return groups
+
+
+def _in_common(names: Sequence[str]) -> str:
+    """`mlp` of `mlp_seed1` and `mlp_seed2`; the first name where nothing is left."""
+    return commonprefix(list(names)).removesuffix("seed").rstrip("_-. ") or names[0]
 
 
 def _history(run: Run) -> tuple[tuple[dict[str, Any], ...], ...]:

@@ -28,6 +28,7 @@ def evaluate_runs(
     *,
     data: Sequence[str] = (),
     mc_dropout: int | None = None,
+    reference: str | None = None,
     container: str = "root",
     device: str = "cpu",
     say: Callable[[str], None] = print,
@@ -35,7 +36,7 @@ def evaluate_runs(
     """Evaluates runs and bundles side by side and returns the path of the page.
 
     `data` are test files (`FILES` or `SAMPLE=FILES`) in place of those of the configs. How things are measured
-    is taken from the first run's config. `container` of the predictions: root, h5 or parquet. Raises JettaggerError for whatever does not fit together.
+    is taken from the first run's config; `reference` is the run or group that others are compared with. `container` of the predictions: root, h5 or parquet. Raises JettaggerError for whatever does not fit together.
     """
     if output.exists() and not output.is_dir():
         raise JettaggerError(f"--output {output} is a file; a report is a folder")
@@ -44,6 +45,8 @@ def evaluate_runs(
     check_writable(output / "report.html")
     runs = open_runs(paths, device=device)
     settings = EvaluationSection.model_validate(runs[0].document.get("evaluation") or {})
+    if reference is not None:
+        settings = settings.model_copy(update={"reference": reference})
     passes = settings.mc_dropout if mc_dropout is None else mc_dropout
     predictions = predict_all(runs, data, mc_dropout=passes or 0, say=say)
     evaluation = compare(predictions, settings)

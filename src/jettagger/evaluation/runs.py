@@ -7,7 +7,7 @@ dropout, and the baselines of its config.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from os.path import commonprefix
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -232,7 +232,11 @@ def _groups(runs: Sequence[Run]) -> dict[str, str | None]:
 
 def _in_common(names: Sequence[str]) -> str:
     """`mlp` of `mlp_seed1` and `mlp_seed2`; the first name where nothing is left."""
-    return commonprefix(list(names)).removesuffix("seed").rstrip("_-. ") or names[0]
+    shared = "".join(
+        next(iter(letters))
+        for letters in takewhile(lambda c: len(c) == 1, map(set, zip(*names, strict=False)))
+    )
+    return shared.removesuffix("seed").rstrip("_-. ") or names[0]
 
 
 def _history(run: Run) -> tuple[tuple[dict[str, Any], ...], ...]:

@@ -30,8 +30,7 @@ def roc_drawing(results: Sequence[Result], pair: str, reference: str, label: str
         if one is not None:
             _draw_rejection(upper, run, one.curve, look[run], (number - (len(results) - 1) / 2) * 0.008)
     upper.set(yscale="log", xlim=(0, 1), ylabel=f"{background} rejection  $1/\\varepsilon_\\mathrm{{B}}$")
-    upper.set_ylim(bottom=1.0)
-    upper.legend(loc="upper right")
+    _room_for_legend(upper, len(results))
     put_label(upper, label)
     if several:
         _draw_ratio(lower, chosen, reference, look)
@@ -43,6 +42,15 @@ def roc_drawing(results: Sequence[Result], pair: str, reference: str, label: str
         figure=figure,
         caption=_roc_caption(chosen, reference if several else None),
     )
+
+
+def _room_for_legend(axes: Axes, entries: int) -> None:
+    """Curves begin at the upper left: beyond a few entries the legend goes above them, in two columns."""
+    columns = 1 if entries <= 5 else 2
+    rows = -(-entries // columns)
+    _, highest = axes.get_ylim()
+    axes.set_ylim(1.0, highest * (1.0 if columns == 1 else 10 ** (0.28 * rows)))
+    axes.legend(loc="upper right", ncols=columns, columnspacing=1.0)
 
 
 def significance_drawing(results: Sequence[Result], pair: str, label: str) -> Drawing:

@@ -36,7 +36,8 @@ def evaluate_runs(
     """Evaluates runs and bundles side by side and returns the path of the page.
 
     `data` are test files (`FILES` or `SAMPLE=FILES`) in place of those of the configs. How things are measured
-    is taken from the first run's config; `reference` is the run or group that others are compared with. `container` of the predictions: root, h5 or parquet. Raises JettaggerError for whatever does not fit together.
+    is taken from the first run's config; `reference` is the run or group that others are compared with.
+    `container` of the predictions: root, h5 or parquet. Raises JettaggerError for whatever does not fit together.
     """
     if output.exists() and not output.is_dir():
         raise JettaggerError(f"--output {output} is a file; a report is a folder")

@@ -9,7 +9,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from jettagger import baselines, configuration
 from jettagger.baselines import BaselinesSection, BoostedTreesSection, CutSection
 from jettagger.batch import Feature, InputSpec
-from jettagger.data.columns import RawInputs
+from jettagger.data.rows import RawInputs
 from jettagger.errors import JettaggerError
 from toy_jets import CONFIG
 

@@ -25,9 +25,9 @@ from safetensors.torch import load_file, save_file
 
 from jettagger import models, yaml_source
 from jettagger.batch import Inputs
-from jettagger.data.columns import Columns, RawInputs
-from jettagger.data.prepared import offsets_of, take
+from jettagger.data.columns import Columns
 from jettagger.data.reader import Source, find_files
+from jettagger.data.rows import RawInputs, offsets_of, take
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError, unknown_name
 from jettagger.files import directory_written_aside, sha256, write_json

@@ -14,6 +14,7 @@ from jettagger.data import prepared as module
 from jettagger.data.columns import Columns
 from jettagger.data.prepared import fill, open_prepared, plan, prepare
 from jettagger.data.reader import Source
+from jettagger.data.shards import write_shard
 from jettagger.errors import JettaggerError
 from toy_jets import toy_jets, write_jets
 
@@ -132,7 +133,7 @@ def test_bytes_are_golden(tmp_path):
     table = Columns(config(data__selection=None)).table(
         branches, start=0, sample="QCD", sample_weight=1.0, where="toy"
     )
-    module._write_shard(tmp_path / "shard.h5", table)
+    write_shard(tmp_path / "shard.h5", table)
     digest = hashlib.sha256()
     with h5py.File(tmp_path / "shard.h5") as file:
         names: list[str] = []

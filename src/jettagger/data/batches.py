@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from jettagger import randomness
 from jettagger.batch import Batch, Inputs, InputSpec
-from jettagger.data.columns import RawInputs
-from jettagger.data.prepared import Prepared, offsets_of, take, to_tensors
+from jettagger.data.prepared import Prepared
+from jettagger.data.rows import RawInputs, offsets_of, take, to_tensors
 from jettagger.errors import JettaggerError
 
 POOL_BYTES = 512 * 2**20

@@ -6,43 +6,33 @@ call it. All that is done here acts on each jet alone, so the result does not de
 Shapes: J jets, N particles of all jets, F features, K coordinates (eta, phi, pT).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jettagger.batch import COORDINATES, CollectionInput, Feature, InputSpec
-from jettagger.data.schema import (
-    CollectionSection,
-    DataConfig,
-    FeatureSection,
-    JetSection,
-    Normalisation,
-    SampleClass,
+from jettagger.batch import InputSpec
+from jettagger.data.collection import CollectionColumns
+from jettagger.data.rows import RawInputs
+from jettagger.data.schema import DataConfig, JetSection, SampleClass
+from jettagger.data.values import (
+    as_feature,
+    condition,
+    describe,
+    jet_level,
+    missing,
+    number,
+    numbers,
+    parse_features,
+    parse_optional,
+    side_by_side,
+    taken,
 )
 from jettagger.errors import JettaggerError, unknown_name
 from jettagger.expressions import Expression, Jagged, Namespace, parse, required_branches
 from jettagger.expressions.jagged import from_branch
-
-Floats = NDArray[np.float32]
-
-
-class RawCollection(NamedTuple):
-    """The kept particles of J jets, one row each, jet after jet."""
-
-    values_NF: Floats
-    lengths_J: NDArray[np.int32]
-    coordinates_NK: Floats | None
-
-
-class RawInputs(NamedTuple):
-    """Model inputs before normalisation; NaN where a value is missing."""
-
-    jet_JF: Floats | None
-    collections: dict[str, RawCollection]
 
 
 class Table(NamedTuple):
@@ -65,8 +55,6 @@ class Table(NamedTuple):
 
 BLOCK = 100
 """Neighbouring entries that stay together where nothing tells which jets share an event."""
-BLOCK_ROWS = 4096
-"""Rows of features that are put together at a time."""
 
 
 class Columns:
@@ -75,7 +63,7 @@ class Columns:
     def __init__(self, config: DataConfig, extras: Mapping[str, str | int | float] | None = None) -> None:
         self.config = config
         self._define = {name: parse(text, where=f"define.{name}") for name, text in config.define.items()}
-        self._selection = _optional(config.data.selection, "data.selection")
+        self._selection = parse_optional(config.data.selection, "data.selection")
         self._classes = {
             name: condition.sample
             if isinstance(condition, SampleClass)
@@ -84,12 +72,12 @@ class Columns:
         }
         self._weight = parse(config.weights.event, where="weights.event")
         self._jet: dict[str, Expression] = {}
-        self._collections: dict[str, _Collection] = {}
+        self._collections: dict[str, CollectionColumns] = {}
         for name, section in config.inputs.items():
             if isinstance(section, JetSection):
-                self._jet = _features(section.features, f"inputs.{name}.features")
+                self._jet = parse_features(section.features, f"inputs.{name}.features")
             else:
-                self._collections[name] = _Collection(name, section)
+                self._collections[name] = CollectionColumns(name, section)
         self._spectators = {name: parse(name, where="spectators") for name in config.spectators}
         self._extras = {name: parse(text, where=name) for name, text in (extras or {}).items()}
 
@@ -98,7 +86,7 @@ class Columns:
         """What a model is told of its inputs."""
         jet = self.config.inputs.get("jet")
         return InputSpec(
-            jet=_spec(jet) if isinstance(jet, JetSection) else (),
+            jet=describe(jet) if isinstance(jet, JetSection) else (),
             collections=tuple(collection.spec for collection in self._collections.values()),
         )
 
@@ -131,7 +119,7 @@ class Columns:
         """Which jets pass the selection, (J,)."""
         if self._selection is None:
             return np.ones(jets, bool)
-        return _condition(namespace, self._selection, "data.selection", jets)
+        return condition(namespace, self._selection, "data.selection", jets)
 
     def inputs(self, namespace: Namespace, jets: int) -> tuple[RawInputs, dict[str, int]]:
         """Model inputs of all jets of the chunk, and counts of missing, truncated and empty."""
@@ -142,10 +130,10 @@ class Columns:
             features = []
             for name, expression in self._jet.items():
                 where = f"inputs.jet.features.{name}"
-                values = _jet_level(namespace.evaluate(expression, where=where), where, jets)
-                features.append(_as_feature(values, jet.features[name]))
-            jet_JF = _side_by_side(features, jets)
-            counts |= _missing("jet", self._jet, jet_JF)
+                values = jet_level(namespace.evaluate(expression, where=where), where, jets)
+                features.append(as_feature(values, jet.features[name]))
+            jet_JF = side_by_side(features, jets)
+            counts |= missing("jet", self._jet, jet_JF)
         collections = {
             name: collection.evaluate(namespace, jets, counts)
             for name, collection in self._collections.items()
@@ -154,7 +142,7 @@ class Columns:
 
     def spectators(self, namespace: Namespace, jets: int) -> dict[str, NDArray[np.float64]]:
         """The spectators of all jets of the chunk."""
-        return _numbers(namespace, self._spectators, "spectators", jets)
+        return numbers(namespace, self._spectators, "spectators", jets)
 
     def table(
         self,
@@ -178,12 +166,10 @@ class Columns:
         entry_J = np.flatnonzero(self.selected(whole, jets))
         namespace = whole
         if len(entry_J) < jets:
-            namespace = self.namespace(
-                {name: _taken(x, entry_J) for name, x in branches.items()}, where=where
-            )
+            namespace = self.namespace({name: taken(x, entry_J) for name, x in branches.items()}, where=where)
         selected = len(entry_J)
         labels_J = self._labels(namespace, sample, selected, entry_J + start, where)
-        weights_J = _number(namespace, self._weight, "weights.event", selected) * _number(
+        weights_J = number(namespace, self._weight, "weights.event", selected) * number(
             namespace, parse(sample_weight), f"data: weight of {sample}", selected
         )
         if not np.isfinite(weights_J).all():
@@ -200,7 +186,7 @@ class Columns:
             group_J=self._groups(branches, entry_J, start, file_key, where),
             inputs=inputs,
             spectators=self.spectators(namespace, selected),
-            extras=_numbers(namespace, self._extras, "baselines", selected),
+            extras=numbers(namespace, self._extras, "baselines", selected),
             counts={"read": jets, "selected": selected, **per_class, **counts},
         )
 
@@ -209,11 +195,11 @@ class Columns:
     ) -> NDArray[np.int64]:
         """Index of the one class of each jet; none or two are an error that names the jet."""
         belongs_JC = np.empty((jets, len(self._classes)), bool)
-        for column, (name, condition) in enumerate(self._classes.items()):
-            if isinstance(condition, Expression):
-                belongs_JC[:, column] = _condition(namespace, condition, f"classes.{name}", jets)
+        for column, (name, membership) in enumerate(self._classes.items()):
+            if isinstance(membership, Expression):
+                belongs_JC[:, column] = condition(namespace, membership, f"classes.{name}", jets)
             else:
-                belongs_JC[:, column] = condition == sample
+                belongs_JC[:, column] = membership == sample
         number_J = belongs_JC.sum(1)
         if (bad := np.flatnonzero(number_J != 1)).size:
             first = bad[0]
@@ -247,236 +233,3 @@ class Columns:
         if values.dtype.kind not in "iub":
             raise JettaggerError(f"{where}: data.group_by: '{name}' holds {values.dtype}, not whole numbers")
         return values[entry_J].astype(np.int64)
-
-
-class _Collection:
-    """The expressions of one collection."""
-
-    def __init__(self, name: str, section: CollectionSection) -> None:
-        self.name = name
-        self.section = section
-        where = f"inputs.{name}"
-        self._select = _optional(section.select, f"{where}.select")
-        self._sort_by = _optional(section.sort_by, f"{where}.sort_by")
-        self._features = _features(section.features, f"{where}.features")
-        self._coordinates: dict[str, Expression] = {}
-        if section.coordinates is not None:
-            texts = section.coordinates.model_dump()
-            self._coordinates = {k: parse(texts[k], where=f"{where}.coordinates.{k}") for k in COORDINATES}
-
-    @property
-    def expressions(self) -> list[Expression]:
-        optional = [x for x in (self._select, self._sort_by) if x is not None]
-        return [*self._features.values(), *self._coordinates.values(), *optional]
-
-    @property
-    def spec(self) -> CollectionInput:
-        section = self.section
-        return CollectionInput(self.name, _spec(section), section.length, section.coordinates is not None)
-
-    def anchors(self, available: Collection[str], where: str) -> frozenset[str]:
-        """The branches that tell how many particles there are: the first that `from` matches."""
-        matches = [name for name in available if fnmatchcase(name, self.section.from_)]
-        if not matches:
-            raise JettaggerError(
-                f"{where}: inputs.{self.name}.from: no branch matches '{self.section.from_}' "
-                f"(there are {', '.join(sorted(available)[:20])}, …)"
-            )
-        used = frozenset().union(*(expression.names for expression in self.expressions))
-        return frozenset([next((name for name in matches if name in used), matches[0])])
-
-    def evaluate(self, namespace: Namespace, jets: int, counts: dict[str, int]) -> RawCollection:
-        """Selected, sorted, truncated particles of all jets."""
-        where = f"inputs.{self.name}"
-        columns = {
-            name: namespace.evaluate(expression, where=f"{where}.features.{name}")
-            for name, expression in self._features.items()
-        }
-        offsets = self._offsets(columns, where)
-        lengths_J, rows = self._truncated(self._rows(namespace, offsets, where), offsets, counts)
-        features = []
-        for name, value in columns.items():
-            flat = _particle_level(value, offsets, f"{where}.features.{name}")
-            kept = flat if rows is None else flat[rows]
-            features.append(_as_feature(kept, self.section.features[name]))
-        values_NF = _side_by_side(features, int(lengths_J.sum()))
-        counts |= _missing(self.name, columns, values_NF)
-        counts[f"empty {self.name}"] = int((lengths_J == 0).sum())
-        return RawCollection(values_NF, lengths_J, self._drawn(namespace, offsets, rows, where))
-
-    def _offsets(self, columns: Mapping[str, Any], where: str) -> NDArray[np.int64]:
-        for value in columns.values():
-            if isinstance(value, Jagged):
-                return value.offsets
-        raise JettaggerError(
-            f"{where}: no feature has one value a particle: write jet-level ones in inputs.jet"
-        )
-
-    def _drawn(
-        self, namespace: Namespace, offsets: NDArray[np.int64], rows: NDArray[np.int64] | None, where: str
-    ) -> Floats | None:
-        if not self._coordinates:
-            return None
-        columns = []
-        for name, expression in self._coordinates.items():
-            place = f"{where}.coordinates.{name}"
-            flat = _particle_level(namespace.evaluate(expression, where=place), offsets, place)
-            flat = _float32(flat if rows is None else flat[rows])
-            if not np.isfinite(flat).all():
-                raise JettaggerError(
-                    f"{place}: {(~np.isfinite(flat)).sum()} values are not finite: a particle has to lie "
-                    f"somewhere (leave such particles out by inputs.{self.name}.select)"
-                )
-            columns.append(flat)
-        return np.stack(columns, axis=1)
-
-    def _rows(self, namespace: Namespace, offsets: NDArray[np.int64], where: str) -> "_Rows":
-        """Rows that pass `select`, in the order of `sort_by`, with the jet of each."""
-        rows: NDArray[np.int64] | None = None
-        jet_N = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-        if self._select is not None:
-            place = f"{where}.select"
-            keep = _particle_level(namespace.evaluate(self._select, where=place), offsets, place)
-            if keep.dtype != bool:
-                raise JettaggerError(
-                    f"{place}: a condition is expected, this has values of type {keep.dtype}"
-                )
-            if not keep.all():
-                rows = np.flatnonzero(keep)
-                jet_N = jet_N[rows]
-        if self._sort_by is not None:
-            place = f"{where}.sort_by"
-            order_by = _particle_level(namespace.evaluate(self._sort_by, where=place), offsets, place)
-            order_by = order_by if rows is None else order_by[rows]
-            sorted_already = (order_by[1:] >= order_by[:-1]) | (jet_N[1:] != jet_N[:-1])
-            if not sorted_already.all():
-                order = np.lexsort((order_by, jet_N))
-                rows = order if rows is None else rows[order]
-        return _Rows(rows, jet_N)
-
-    def _truncated(
-        self, rows: "_Rows", offsets: NDArray[np.int64], counts: dict[str, int]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64] | None]:
-        lengths_J = np.bincount(rows.jet_N, minlength=len(offsets) - 1)
-        longest = self.section.length
-        counts[f"truncated {self.name}"] = too_long = int((lengths_J > longest).sum())
-        if not too_long:
-            return lengths_J.astype(np.int32), rows.order
-        first_J = np.cumsum(lengths_J) - lengths_J
-        keep = np.arange(len(rows.jet_N)) - first_J[rows.jet_N] < longest
-        index = np.flatnonzero(keep) if rows.order is None else rows.order[keep]
-        return np.minimum(lengths_J, longest).astype(np.int32), index
-
-
-class _Rows(NamedTuple):
-    order: NDArray[np.int64] | None
-    """None: all, as they stand."""
-    jet_N: NDArray[np.int64]
-
-
-def _optional(text: str | int | float | None, where: str) -> Expression | None:
-    return None if text is None else parse(text, where=where)
-
-
-def _features(features: Mapping[str, Any], where: str) -> dict[str, Expression]:
-    return {
-        name: parse(f.value if isinstance(f, FeatureSection) else f, where=f"{where}.{name}")
-        for name, f in features.items()
-    }
-
-
-def _spec(section: JetSection | CollectionSection) -> tuple[Feature, ...]:
-    features = []
-    for name, feature in section.features.items():
-        if not isinstance(feature, FeatureSection):
-            feature = FeatureSection(value=feature)
-        how = feature.normalise
-        features.append(
-            Feature(
-                name=name,
-                normalise=(how.shift, how.scale) if isinstance(how, Normalisation) else how,
-                clip=None if feature.clip is None else (feature.clip[0], feature.clip[1]),
-                missing=feature.missing,
-            )
-        )
-    return tuple(features)
-
-
-def _taken(array: Any, entry_J: NDArray[np.int64]) -> Any:
-    if isinstance(array, Jagged):
-        return _taken(array.to_awkward(), entry_J)
-    return array[entry_J]
-
-
-def _jet_level(value: Any, where: str, jets: int) -> NDArray[Any]:
-    if isinstance(value, Jagged):
-        raise JettaggerError(
-            f"{where}: one value a jet is expected, this has one a particle: reduce it, "
-            "for example by sum(…), max(…) or leading(…, 0)"
-        )
-    return np.broadcast_to(np.asarray(value), (jets,))
-
-
-def _particle_level(value: Any, offsets: NDArray[np.int64], where: str) -> NDArray[Any]:
-    if not isinstance(value, Jagged):
-        jets = len(offsets) - 1
-        return np.repeat(np.broadcast_to(np.asarray(value), (jets,)), np.diff(offsets))
-    if value.offsets is not offsets and not np.array_equal(value.offsets, offsets):
-        raise JettaggerError(f"{where}: it has another number of particles than the rest of the collection")
-    return value.values
-
-
-def _condition(namespace: Namespace, expression: Expression, where: str, jets: int) -> NDArray[np.bool_]:
-    values = _jet_level(namespace.evaluate(expression, where=where), where, jets)
-    if values.dtype.kind != "b":
-        raise JettaggerError(
-            f"{where}: a condition is expected, '{expression.text}' has values of type {values.dtype} "
-            f"(write for example {expression.text} == 1)"
-        )
-    return values
-
-
-def _number(namespace: Namespace, expression: Expression, where: str, jets: int) -> NDArray[np.float64]:
-    return _jet_level(namespace.evaluate(expression, where=where), where, jets).astype(np.float64)
-
-
-def _numbers(
-    namespace: Namespace, expressions: Mapping[str, Expression], where: str, jets: int
-) -> dict[str, NDArray[np.float64]]:
-    return {
-        name: _number(namespace, expression, f"{where}: {name}", jets)
-        for name, expression in expressions.items()
-    }
-
-
-def _as_feature(values: NDArray[Any], feature: Any) -> Floats:
-    """float32, with NaN for sentinels. These are compared in float32: -999.9 is no float32 and no branch holds it."""
-    floats = _float32(values)
-    if isinstance(feature, FeatureSection) and feature.sentinels:
-        return np.where(np.isin(floats, np.array(feature.sentinels, np.float32)), np.float32(np.nan), floats)
-    return floats
-
-
-def _float32(values: NDArray[Any]) -> Floats:
-    """What is too large becomes ±inf, and so is missing."""
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32, copy=False)
-
-
-def _side_by_side(columns: Sequence[Floats], rows: int) -> Floats:
-    """Columns as one array, (R, F), filled in blocks that stay in the processor's cache: twice as fast."""
-    values_RF = np.empty((rows, len(columns)), np.float32)
-    for start in range(0, rows, BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        for number, column in enumerate(columns):
-            values_RF[block, number] = column[block]
-    return values_RF
-
-
-def _missing(name: str, features: Iterable[str], values_RF: Floats) -> dict[str, int]:
-    """For each feature how many values are NaN or infinite; one look at all of them where none is."""
-    none = bool(np.isfinite(values_RF).all())
-    return {
-        f"missing {name}.{feature}": 0 if none else int(np.count_nonzero(~np.isfinite(values_RF[:, column])))
-        for column, feature in enumerate(features)
-    }

@@ -170,10 +170,13 @@ def test_results_come_in_order() -> None:
 
 
 PROGRAM = """
+import signal
 from pathlib import Path
 from jettagger.simulation import SimulationOptions, output, simulate
 output.FLUSH_JETS = 10  # so that clusters reach the disk before the end
 if __name__ == "__main__":
+    # Where a shell has put the tests into the background, SIGINT is ignored in all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     simulate(SimulationOptions(process="QCD", jets=100000, workers=2), Path({path!r}), progress=False)
 """
 

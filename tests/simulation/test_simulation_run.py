@@ -195,13 +195,19 @@ def test_a_killed_simulation_leaves_nothing_that_looks_whole(tmp_path: Path, how
     process = subprocess.Popen(
         [sys.executable, str(script)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    _wait(
-        lambda: path.parent.is_dir() and any(file.stat().st_size > 30_000 for file in path.parent.iterdir())
-    )
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(children) >= 2
-    process.send_signal(how)
-    process.wait(timeout=60)
+    try:
+        _wait(
+            lambda: (
+                path.parent.is_dir() and any(file.stat().st_size > 30_000 for file in path.parent.iterdir())
+            )
+        )
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) >= 2
+        process.send_signal(how)
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
     assert not path.exists()
     left = list(path.parent.iterdir())
     assert len(left) == (1 if how == signal.SIGKILL else 0)

@@ -189,7 +189,7 @@ def _mc_dropout(
     single = replace(run.tagger, members=run.tagger.members[:1])
     scores = single.run((batch.inputs for batch in batches.epoch(0)), mc_dropout=passes)
     decomposition: Decomposition = scores.decomposition
-    return [replace(common, name=f"{run.name} (MC dropout, {passes} passes)", decomposition=decomposition)]
+    return [replace(common, name=f"{run.name} (MC dropout)", decomposition=decomposition)]
 
 
 def _baselines(run: Run, prepared: Prepared, common: Predictions) -> list[Predictions]:

@@ -12,6 +12,7 @@ import jettagger
 from jettagger import baselines, configuration
 from jettagger.data.prepared import prepare
 from jettagger.errors import JettaggerError
+from jettagger.evaluation.comparison import compare
 from jettagger.evaluation.runs import open_runs, predict_all, samples_from
 from jettagger.training import run as training_run
 from toy_jets import ENSEMBLE
@@ -80,9 +81,24 @@ def test_runs_that_differ_in_their_seed_are_a_group(trained_run, other_seed):
     assert names.count("cut") == 1, "equal baselines are given once"
     groups = {one.name: one.group for one in found}
     assert groups["toy"] == groups["other"] == "toy"
+    ensembles = {groups[name] for name in ("toy (ensemble of 2)", "other (ensemble of 2)")}
+    assert ensembles == {"toy (ensemble of 2)"}, "ensembles are no seeds of a single network"
     assert groups["cut"] is None
     seeds = {one.name: one.seed for one in found}
     assert (seeds["toy"], seeds["other"]) == (1, 2)
+
+
+def test_baselines_that_differ_keep_apart(trained_run, run_copy):
+    path = run_copy / "baselines" / "boosted_trees.npz"
+    trees = baselines.load_trees(path)
+    trees._replace(value=2 * trees.value).save(path)
+    found = predict_all(open_runs([trained_run, run_copy]), say=lambda line: None)
+    names = [one.name for one in found]
+    assert [name for name in names if "trees" in name] == [
+        "boosted trees",
+        f"boosted trees of {run_copy.parent.name}/toy",
+    ]
+    assert len(compare(found).results) == len(set(names)) == len(names)
 
 
 def test_names_are_unique(run_copy, trained_run):

@@ -79,8 +79,10 @@ def predict_all(
             )
         say(f"{run.name}: {len(prepared)} test jets")
         for one in _predictions(run, prepared, groups[run.name], mc_dropout, say):
-            if not any(_same_baseline(one, other) for other in found):
-                found.append(one)
+            if any(_same_baseline(one, other) for other in found):
+                continue
+            taken = any(one.name == other.name for other in found)
+            found.append(replace(one, name=f"{one.name} of {run.name}") if taken else one)
     return found
 
 
@@ -157,7 +159,9 @@ def _predictions(
     )
     found = [network]
     if members > 1:
-        found = [_single(network, scores), replace(network, name=f"{run.name} (ensemble of {members})")]
+        kind = f" (ensemble of {members})"
+        whole = replace(network, name=run.name + kind, group=None if group is None else group + kind)
+        found = [_single(network, scores), whole]
     if mc_dropout:
         found += _mc_dropout(
             run, batches, replace(network, members_MNC=None, history=(), group=None), mc_dropout, say

@@ -208,13 +208,18 @@ def _identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
     }
 
 
-def _batches(recipe: Recipe, sides: Sides, stream: int, inputs: InputSpec) -> tuple[Batches, Batches]:
+def _weights(recipe: Recipe, sides: Sides) -> NDArray[np.float32]:
+    """What each training jet counts in a loss."""
     balance = recipe.data.weights.training.balance == "classes"
+    return training_weights(sides.train, sides.train_rows, balance=balance)
+
+
+def _batches(recipe: Recipe, sides: Sides, stream: int, inputs: InputSpec) -> tuple[Batches, Batches]:
     train = Batches(
         sides.train,
         sides.train_rows,
         recipe.training.batch_size,
-        weights_R=training_weights(sides.train, sides.train_rows, balance=balance),
+        weights_R=_weights(recipe, sides),
         shuffle=(recipe.training.seed, stream),
         inputs=inputs,
     )
@@ -246,9 +251,8 @@ def _fit_baselines(recipe: Recipe, sides: Sides, output: Path, say: Callable[[st
     section = recipe.baselines.boosted_trees
     if section is None:
         return
-    balance = recipe.data.weights.training.balance == "classes"
     began = time.monotonic()
-    weights = training_weights(sides.train, sides.train_rows, balance=balance)
+    weights = _weights(recipe, sides)
     trees = fit_trees(section, sides.train, sides.train_rows, weights, seed=recipe.training.seed)
     trees.save(output / "baselines" / "boosted_trees.npz")
     say(f"boosted trees: fitted in {time.monotonic() - began:.1f} s")

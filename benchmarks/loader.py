@@ -29,8 +29,10 @@ import uproot
 from jettagger import yaml_source
 from jettagger.data.batches import Batches
 from jettagger.data.columns import Columns
+from jettagger.data.containers.base import Source
+from jettagger.data.locations import find_files
 from jettagger.data.prepared import Prepared, prepare
-from jettagger.data.reader import Source, find_files
+from jettagger.data.reader import opening_of, source_of
 from jettagger.data.schema import DataConfig
 
 BATCH_SIZE = 512
@@ -57,8 +59,8 @@ def read_with_uproot(config: DataConfig, sources: list[Source]) -> None:
     """Every branch that preparation reads, and nothing else."""
     columns = Columns(config)
     for source in sources:
-        branches = sorted(columns.branches(source.branches, where=str(source.path), sample_weight=1.0))
-        with uproot.open(source.path, array_cache=None) as file:
+        branches = sorted(columns.branches(source.branches, where=str(source.location), sample_weight=1.0))
+        with uproot.open(source.location, array_cache=None) as file:
             tree = file[config.data.tree or file.keys(cycle=False, filter_classname=KINDS)[0]]
             assert len(tree.arrays(branches, how=dict)) == len(branches)
 
@@ -78,7 +80,7 @@ def one_round(config: DataConfig, rows: dict[str, list[Rate]]) -> None:
     """Measures each row once."""
     samples = config.data.train
     paths = [path for name in samples for path in find_files(samples[name], where=name)]  # type: ignore[arg-type]
-    sources = [Source(path, config.data.tree) for path in paths]
+    sources = [source_of(path, opening_of(config)) for path in paths]
     jets = sum(source.entries for source in sources)
     rows["uproot alone"].append(rate(jets, lambda: read_with_uproot(config, sources)))
     found: list[Prepared] = []

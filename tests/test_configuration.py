@@ -205,7 +205,7 @@ TOP_LEVEL_KEYS = ", ".join(Config.model_fields)
         (
             "sample: Top",
             "",
-            "a.yaml:10: classes.Top.sample: missing: name of a sample in `data`",
+            "a.yaml:10: classes.Top: a condition, {sample: name} or {one_hot: branch} is expected",
         ),
         (
             "QCD: label_QCD == 1",
@@ -250,12 +250,6 @@ TOP_LEVEL_KEYS = ", ".join(Config.model_fields)
             "format: 1\ntargets: {}",
             "a.yaml:2: targets: not yet: regression targets (settled in the format, not implemented in this "
             "version)",
-        ),
-        (
-            "  test:",
-            "  validation: {folds: {k: 5}}\n  test:",
-            "a.yaml:6: data.validation.folds: not yet: cross-validation (settled in the format, not "
-            "implemented in this version)",
         ),
         (
             "members: 2",

@@ -10,8 +10,8 @@ from numpy.lib import recfunctions
 
 import jettagger
 from jettagger import configuration
-from jettagger.data import reader
 from jettagger.data.batches import Batches
+from jettagger.data.containers import base
 from jettagger.data.prepared import prepare
 from jettagger.errors import JettaggerError
 from jettagger.files import sha256
@@ -181,7 +181,7 @@ def test_files_globs_and_lists(tagger, toy_folder, tmp_path, branches, expected)
 
 def test_chunks_change_nothing(tagger, tmp_path, branches, expected, monkeypatch):
     path = write_jets(tmp_path / "one.root", branches)
-    monkeypatch.setattr(reader, "CHUNK_BYTES", 4000)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 4000)
     starts = [start for start, _ in tagger.predict_file(path)]
     assert len(starts) > 3
     assert starts[0] == 0

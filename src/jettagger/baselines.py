@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from jettagger.data.schema import DataConfig, ExpressionText, Name
+from jettagger.data.expression_text import ExpressionText, Name
+from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
 from jettagger.schema import Section

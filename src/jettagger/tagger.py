@@ -26,7 +26,8 @@ from safetensors.torch import load_file, save_file
 from jettagger import models, yaml_source
 from jettagger.batch import Inputs
 from jettagger.data.columns import Columns
-from jettagger.data.reader import Source, find_files
+from jettagger.data.locations import find_files
+from jettagger.data.reader import opening_of, source_of
 from jettagger.data.rows import RawInputs, offsets_of, take
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError, unknown_name
@@ -108,10 +109,10 @@ class Tagger:
         return self._record(columns)
 
     def predict_file(
-        self, path: Path, *, mc_dropout: int = 0, seed: int = 0, spectators: bool = True
+        self, path: str | Path, *, mc_dropout: int = 0, seed: int = 0, spectators: bool = True
     ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
         """Flat columns for each chunk of a ROOT file, after the number of its first entry: see `score`."""
-        source = Source(path, self.config.data.tree)
+        source = source_of(path, opening_of(self.config))
         columns = self._columns
         needed = columns.input_branches(source.branches, where=str(path), spectators=spectators)
         for chunk in source.chunks(needed):
@@ -134,18 +135,19 @@ class Tagger:
         """Flat columns, one entry a jet: `<class>`, `std_<class>`, the entropies, `passes_selection`, spectators."""
         columns = self._columns
         needed = columns.input_branches(branches.keys(), where=where, spectators=spectators)
-        jets = len(next(iter(branches.values())))
-        namespace = columns.namespace({name: branches[name] for name in sorted(needed)}, where=where)
+        found = columns.layout.jets({name: branches[name] for name in sorted(needed)}, where=where)
+        jets = len(found)
+        namespace = columns.namespace(found.branches, where=where)
         raw, _ = columns.inputs(namespace, jets)
-        found = self.run(_sliced(raw, jets), mc_dropout=mc_dropout, seed=seed).decomposition
+        scores = self.run(_sliced(raw, jets), mc_dropout=mc_dropout, seed=seed).decomposition
         result: dict[str, NDArray[Any]] = {}
         for index, name in enumerate(self.classes):
-            result[name] = found.probabilities_NC[:, index]
+            result[name] = scores.probabilities_NC[:, index]
         for index, name in enumerate(self.classes):
-            result[f"std_{name}"] = found.std_NC[:, index]
-        result["mutual_information"] = found.mutual_information_N
-        result["expected_entropy"] = found.expected_entropy_N
-        result["total_entropy"] = found.total_entropy_N
+            result[f"std_{name}"] = scores.std_NC[:, index]
+        result["mutual_information"] = scores.mutual_information_N
+        result["expected_entropy"] = scores.expected_entropy_N
+        result["total_entropy"] = scores.total_entropy_N
         result["passes_selection"] = columns.selected(namespace, jets)
         return result | columns.spectators(namespace, jets) if spectators else result
 

@@ -13,7 +13,7 @@ from test_columns import config
 from jettagger.data import prepared as module
 from jettagger.data.columns import Columns
 from jettagger.data.prepared import fill, open_prepared, plan, prepare
-from jettagger.data.reader import Source
+from jettagger.data.reader import source_of
 from jettagger.data.shards import write_shard
 from jettagger.errors import JettaggerError
 from toy_jets import toy_jets, write_jets
@@ -31,7 +31,7 @@ def files(tmp_path):
 def test_what_goes_in_comes_out(files):
     samples, settings = files
     found = prepare(settings, samples, role="data.train", extras={"tau": "jet_tau2"})
-    source = Source(Path(samples["Top"]))
+    source = source_of(Path(samples["Top"]))
     branches = Columns(settings).branches(source.branches, where="", sample_weight=1.0)
     expected = Columns(settings, {"tau": "jet_tau2"}).table(
         source.read([*branches, "jet_tau2"], 0, 150).branches,
@@ -144,7 +144,7 @@ def test_bytes_are_golden(tmp_path):
                 assert file[name].id.get_offset() is not None
                 digest.update(f"{name} {file[name].dtype} {file[name].shape}".encode())
                 digest.update((np.round(file[name][:].astype(np.float64), 5) + 0.0).tobytes())
-    assert (module.FORMAT, digest.hexdigest()[:16]) == (1, "d5f56edba9763976")
+    assert (module.FORMAT, digest.hexdigest()[:16]) == (2, "c301e16b78fa3cb9")
 
 
 def test_errors_name_what_is_wrong(files, tmp_path):
@@ -167,7 +167,7 @@ def test_errors_name_what_is_wrong(files, tmp_path):
     with pytest.raises(JettaggerError, match=r"shard-00001\.h5 is missing: delete"):
         open_prepared(settings, found.directory)
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 99}))
-    with pytest.raises(JettaggerError, match=r"prepared data of format 99, this version reads 1"):
+    with pytest.raises(JettaggerError, match=r"prepared data of format 99, this version reads 2"):
         open_prepared(settings, found.directory)
 
 

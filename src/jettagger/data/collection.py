@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jettagger.batch import COORDINATES, CollectionInput
+from jettagger.data.input_schema import CollectionSection
 from jettagger.data.rows import Floats, RawCollection
-from jettagger.data.schema import CollectionSection
 from jettagger.data.values import (
     as_feature,
     describe,

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from jettagger.batch import InputSpec
 from jettagger.data.collection import CollectionColumns
+from jettagger.data.expression_text import ExpressionText
+from jettagger.data.input_schema import JetSection
+from jettagger.data.layout import Jets, Layout
 from jettagger.data.rows import RawInputs
-from jettagger.data.schema import DataConfig, JetSection, SampleClass
+from jettagger.data.schema import ClassSection, DataConfig
 from jettagger.data.values import (
     as_feature,
     condition,
@@ -25,6 +28,7 @@ from jettagger.data.values import (
     missing,
     number,
     numbers,
+    one_hot,
     parse_features,
     parse_optional,
     side_by_side,
@@ -40,6 +44,8 @@ class Table(NamedTuple):
 
     entry_J: NDArray[np.int64]
     """Entry number in the file."""
+    index_J: NDArray[np.int64]
+    """Number of the jet in its entry."""
     labels_J: NDArray[np.int64]
     weights_J: NDArray[np.float64]
     """Event weights."""
@@ -53,6 +59,23 @@ class Table(NamedTuple):
     """What was cut, truncated, missing: see `Columns.table`."""
 
 
+class _Membership(NamedTuple):
+    """Which jets a class takes: those of a sample, or those that an expression tells."""
+
+    sample: str | None = None
+    expression: Expression | None = None
+    one_hot: bool = False
+    """The expression is 1 or 0, not a condition."""
+
+
+def _membership(given: ExpressionText | ClassSection, where: str) -> _Membership:
+    if not isinstance(given, ClassSection):
+        return _Membership(expression=parse(given, where=where))
+    if given.one_hot is not None:
+        return _Membership(expression=parse(given.one_hot, where=where), one_hot=True)
+    return _Membership(sample=given.sample)
+
+
 BLOCK = 100
 """Neighbouring entries that stay together where nothing tells which jets share an event."""
 
@@ -62,13 +85,11 @@ class Columns:
 
     def __init__(self, config: DataConfig, extras: Mapping[str, str | int | float] | None = None) -> None:
         self.config = config
+        self.layout = Layout(config)
         self._define = {name: parse(text, where=f"define.{name}") for name, text in config.define.items()}
         self._selection = parse_optional(config.data.selection, "data.selection")
         self._classes = {
-            name: condition.sample
-            if isinstance(condition, SampleClass)
-            else parse(condition, where=f"classes.{name}")
-            for name, condition in config.classes.items()
+            name: _membership(membership, f"classes.{name}") for name, membership in config.classes.items()
         }
         self._weight = parse(config.weights.event, where="weights.event")
         self._jet: dict[str, Expression] = {}
@@ -93,23 +114,30 @@ class Columns:
     def input_branches(
         self, available: Collection[str], *, where: str, spectators: bool = True
     ) -> frozenset[str]:
-        """Branches that a prediction needs: those of inputs, selection and, if asked for, spectators; no labels."""
+        """What a prediction reads of the branches that are `available`: inputs, selection and, if asked for,
+        spectators; no labels."""
+        names = self._input_names(self.layout.names(available), where, spectators)
+        return self.layout.stored(names, available, where=where)
+
+    def _input_names(self, names: Collection[str], where: str, spectators: bool = True) -> frozenset[str]:
         expressions = [*self._jet.values(), *(self._spectators.values() if spectators else ())]
         expressions += [self._selection] if self._selection else []
         for collection in self._collections.values():
             expressions += collection.expressions
-        needed = required_branches(expressions, self._define, available, where=where)
-        return needed.union(*(c.anchors(available, where) for c in self._collections.values()))
+        needed = required_branches(expressions, self._define, names, where=where)
+        return needed.union(*(c.anchors(names, where) for c in self._collections.values()))
 
     def branches(
         self, available: Collection[str], *, where: str, sample_weight: str | float
     ) -> frozenset[str]:
-        """All branches that `table` needs. Raises JettaggerError for a name that is not `available`."""
+        """All that `table` needs of the branches that are `available`. Raises JettaggerError for a name that is not."""
+        names = self.layout.names(available)
         expressions = [self._weight, parse(sample_weight, where="data: weight"), *self._extras.values()]
-        expressions += [c for c in self._classes.values() if isinstance(c, Expression)]
-        needed = required_branches(expressions, self._define, available, where=where)
-        group = self._group_branch(available, where)
-        return needed | self.input_branches(available, where=where) | ({group} if group else set())
+        expressions += [c.expression for c in self._classes.values() if c.expression is not None]
+        needed = required_branches(expressions, self._define, names, where=where)
+        group = self._group_branch(names, where)
+        needed |= self._input_names(names, where) | ({group} if group else set())
+        return self.layout.stored(needed, available, where=where)
 
     def namespace(self, branches: Mapping[str, Any], *, where: str) -> Namespace:
         """The branches of a chunk with the config's definitions."""
@@ -154,20 +182,21 @@ class Columns:
         where: str,
         file_key: int = 0,
     ) -> Table:
-        """The selected jets of a chunk that begins at entry `start` of the file `where`.
+        """The selected jets of a chunk, as it was read, that begins at entry `start` of the file `where`.
 
         `file_key` (below 2**62) tells files apart where no branch tells which jets share an event.
 
         Counts: `read`, `selected`, `class <name>`, `missing <input>.<feature>` (values that are NaN, ±inf or
         sentinels), `truncated <collection>` and `empty <collection>` (jets).
         """
-        jets = len(next(iter(branches.values())))
-        whole = self.namespace(branches, where=where)
-        entry_J = np.flatnonzero(self.selected(whole, jets))
+        found = self.layout.jets(branches, where=where)
+        whole = self.namespace(found.branches, where=where)
+        kept_J = np.flatnonzero(self.selected(whole, len(found)))
         namespace = whole
-        if len(entry_J) < jets:
-            namespace = self.namespace({name: taken(x, entry_J) for name, x in branches.items()}, where=where)
-        selected = len(entry_J)
+        if len(kept_J) < len(found):
+            kept = {name: taken(x, kept_J) for name, x in found.branches.items()}
+            namespace = self.namespace(kept, where=where)
+        selected, entry_J = len(kept_J), found.entry_J[kept_J]
         labels_J = self._labels(namespace, sample, selected, entry_J + start, where)
         weights_J = number(namespace, self._weight, "weights.event", selected) * number(
             namespace, parse(sample_weight), f"data: weight of {sample}", selected
@@ -181,13 +210,14 @@ class Columns:
         }
         return Table(
             entry_J=entry_J + start,
+            index_J=found.index_J[kept_J],
             labels_J=labels_J,
             weights_J=weights_J,
-            group_J=self._groups(branches, entry_J, start, file_key, where),
+            group_J=self._groups(found, kept_J, start, file_key, where),
             inputs=inputs,
             spectators=self.spectators(namespace, selected),
             extras=numbers(namespace, self._extras, "baselines", selected),
-            counts={"read": jets, "selected": selected, **per_class, **counts},
+            counts={"read": len(found), "selected": selected, **per_class, **counts},
         )
 
     def _labels(
@@ -196,10 +226,11 @@ class Columns:
         """Index of the one class of each jet; none or two are an error that names the jet."""
         belongs_JC = np.empty((jets, len(self._classes)), bool)
         for column, (name, membership) in enumerate(self._classes.items()):
-            if isinstance(membership, Expression):
-                belongs_JC[:, column] = condition(namespace, membership, f"classes.{name}", jets)
-            else:
-                belongs_JC[:, column] = membership == sample
+            if membership.sample is not None:
+                belongs_JC[:, column] = membership.sample == sample
+            elif membership.expression is not None:
+                of_class = one_hot if membership.one_hot else condition
+                belongs_JC[:, column] = of_class(namespace, membership.expression, f"classes.{name}", jets)
         number_J = belongs_JC.sum(1)
         if (bad := np.flatnonzero(number_J != 1)).size:
             first = bad[0]
@@ -221,15 +252,18 @@ class Columns:
         return name
 
     def _groups(
-        self, branches: Mapping[str, Any], entry_J: NDArray[np.int64], start: int, file_key: int, where: str
+        self, jets: Jets, kept_J: NDArray[np.int64], start: int, file_key: int, where: str
     ) -> NDArray[np.int64]:
-        name = self._group_branch(branches.keys(), where)
+        name = self._group_branch(jets.branches.keys(), where)
         if name is None:
-            blocks_J: NDArray[np.int64] = file_key + (entry_J + start) // BLOCK
+            entry_J = jets.entry_J[kept_J] + start
+            if jets.counts_E is not None:
+                return file_key + entry_J
+            blocks_J: NDArray[np.int64] = file_key + entry_J // BLOCK
             return blocks_J
-        values = from_branch(name, branches[name])
+        values = from_branch(name, jets.branches[name])
         if isinstance(values, Jagged):
             raise JettaggerError(f"{where}: data.group_by: '{name}' has one value a particle, not one a jet")
         if values.dtype.kind not in "iub":
             raise JettaggerError(f"{where}: data.group_by: '{name}' holds {values.dtype}, not whole numbers")
-        return values[entry_J].astype(np.int64)
+        return values[kept_J].astype(np.int64)

@@ -25,16 +25,13 @@ from numpy.typing import NDArray
 from jettagger import randomness
 from jettagger.batch import InputSpec
 from jettagger.data.columns import Columns
-from jettagger.data.reader import find_files, opened
+from jettagger.data.containers.base import Opening
+from jettagger.data.input_schema import CollectionSection, FeatureSection, JetSection
+from jettagger.data.locations import find_files
+from jettagger.data.reader import opened, opening_of
 from jettagger.data.rows import RawInputs, copied, offsets_of
-from jettagger.data.schema import (
-    CollectionSection,
-    DataConfig,
-    FeatureSection,
-    JetSection,
-    Samples,
-    SampleSection,
-)
+from jettagger.data.sample_schema import Samples, SampleSection
+from jettagger.data.schema import DataConfig
 from jettagger.data.shards import FORMAT, Shard, column, open_shard, write_shard
 from jettagger.errors import JettaggerError
 from jettagger.files import sha256, write_json, written_aside
@@ -45,7 +42,7 @@ class Task:
     """One shard to fill: what a worker needs, and nothing that cannot be sent to another process."""
 
     path: str
-    tree: str | None
+    opening: Opening
     start: int
     stop: int
     branches: tuple[str, ...]
@@ -179,21 +176,22 @@ def plan(
     """The shards to fill; opens every file and finds every missing branch."""
     columns = Columns(config, extras)
     tasks: list[Task] = []
-    seen: dict[str, Path] = {}
+    seen: dict[str, str] = {}
+    opening = opening_of(config)
     for sample, section in samples.items():
         if not isinstance(section, SampleSection):
             section = SampleSection(files=section)
         for path in find_files(section.files, where=f"{role}.{sample}"):
-            source = opened(path, config.data.tree)
+            source = opened(path, opening)
             if source.identity in seen:
                 raise JettaggerError(f"{role}: {path} and {seen[source.identity]} are the same file")
             seen[source.identity] = path
-            branches = columns.branches(source.branches, where=str(path), sample_weight=section.weight)
+            branches = columns.branches(source.branches, where=path, sample_weight=section.weight)
             for start, stop in source.ranges(branches):
                 tasks.append(
                     Task(
-                        path=str(path),
-                        tree=config.data.tree,
+                        path=path,
+                        opening=opening,
                         start=start,
                         stop=stop,
                         branches=tuple(sorted(branches)),
@@ -212,7 +210,7 @@ def fill(
     """Fills one shard, unless it is there already."""
     path = directory / task.shard
     if not path.exists():
-        chunk = opened(Path(task.path), task.tree).read(task.branches, task.start, task.stop)
+        chunk = opened(task.path, task.opening).read(task.branches, task.start, task.stop)
         table = Columns(config, extras).table(
             chunk.branches,
             start=task.start,

@@ -18,7 +18,7 @@ from jettagger.data.columns import Table
 from jettagger.data.rows import RawCollection, RawInputs
 from jettagger.errors import JettaggerError
 
-FORMAT = 1
+FORMAT = 2
 """Raised by hand whenever the same config and files would give other bytes (tests/data hold golden ones)."""
 
 
@@ -77,7 +77,7 @@ def write_shard(path: Path, table: Table) -> None:
     with h5py.File(path, "w", libver="latest") as file:
         file.attrs["format"] = FORMAT
         file.attrs["counts"] = json.dumps(table.counts)
-        for name in ("entry", "labels", "weights", "group"):
+        for name in ("entry", "index", "labels", "weights", "group"):
             _write(file, name, getattr(table, f"{name}_J"))
         for kind in ("spectators", "extras"):
             for name, values in getattr(table, kind).items():
@@ -103,7 +103,7 @@ def open_shard(path: Path) -> Shard:
         return Block(path, dataset.dtype, dataset.id.get_offset() or 0, dataset.shape)
 
     with h5py.File(path, "r") as file:
-        columns = {name: block(file[name]) for name in ("entry", "labels", "weights", "group")}
+        columns = {name: block(file[name]) for name in ("entry", "index", "labels", "weights", "group")}
         for kind in ("spectators", "extras"):
             columns |= {f"{kind}/{name}": block(dataset) for name, dataset in file.get(kind, {}).items()}
         collections = {

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jettagger.batch import Feature
+from jettagger.data.input_schema import CollectionSection, FeatureSection, JetSection, Normalisation
 from jettagger.data.rows import Floats
-from jettagger.data.schema import CollectionSection, FeatureSection, JetSection, Normalisation
 from jettagger.errors import JettaggerError
 from jettagger.expressions import Expression, Jagged, Namespace, parse
 
@@ -86,6 +86,17 @@ def condition(namespace: Namespace, expression: Expression, where: str, jets: in
             f"(write for example {expression.text} == 1)"
         )
     return values
+
+
+def one_hot(namespace: Namespace, expression: Expression, where: str, jets: int) -> NDArray[np.bool_]:
+    """A jet-level branch that holds 0 and 1 only, as a condition, (J,)."""
+    values = jet_level(namespace.evaluate(expression, where=where), where, jets)
+    if (wrong := np.flatnonzero((values != 0) & (values != 1))).size:
+        raise JettaggerError(
+            f"{where}: one_hot takes a branch of 0 and 1; '{expression.text}' is {values[wrong[0]]} for "
+            f"{len(wrong)} of {jets} jets (a condition is written without one_hot: {expression.text} == 3)"
+        )
+    return values.astype(bool)
 
 
 def number(namespace: Namespace, expression: Expression, where: str, jets: int) -> NDArray[np.float64]:

@@ -17,7 +17,8 @@ from jettagger import baselines, tagger, yaml_source
 from jettagger.baselines import BaselinesSection
 from jettagger.data.batches import Batches
 from jettagger.data.prepared import Prepared, prepare
-from jettagger.data.schema import SampleClass, Samples, SampleSection
+from jettagger.data.sample_schema import Samples, SampleSection
+from jettagger.data.schema import ClassSection
 from jettagger.errors import JettaggerError
 from jettagger.evaluation.predictions import Predictions
 from jettagger.models.parts.dropout import dropout_layers
@@ -124,7 +125,9 @@ def _test_jets(run: Run, data: Sequence[str]) -> Prepared:
 def _check_samples(run: Run, samples: Samples) -> None:
     """Where the classes are samples, files need one: raises JettaggerError for those without."""
     classes = run.tagger.config.classes.values()
-    known = [condition.sample for condition in classes if isinstance(condition, SampleClass)]
+    known = [
+        condition.sample for condition in classes if isinstance(condition, ClassSection) and condition.sample
+    ]
     if len(known) == len(classes) and not all(name in known for name in samples):
         allowed = " and ".join(f"--data {name}=FILES" for name in known)
         raise JettaggerError(

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jettagger import tagger
-from jettagger.data.reader import Source, find_files
+from jettagger.data.locations import find_files
+from jettagger.data.reader import opening_of, source_of
 from jettagger.errors import JettaggerError
 from jettagger.evaluation.output import check_suffix, write_scores
 from jettagger.files import check_writable
@@ -25,7 +26,7 @@ def score_files(
     check_writable(output)
     scorer = tagger.load(bundle, device=device)
     paths = find_files(list(files), where="predict")
-    if output.resolve() in {path.resolve() for path in paths}:
+    if output.resolve() in {Path(path).resolve() for path in paths}:
         raise JettaggerError(f"--output {output} is one of the files to be scored")
     parts: list[dict[str, NDArray[Any]]] = []
     for number, path in enumerate(paths):
@@ -34,8 +35,9 @@ def score_files(
             position = {"file": np.full(jets, number), "entry": np.arange(first, first + jets)}
             parts.append(position | columns)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    expected = sum(Source(path, scorer.config.data.tree).entries for path in paths)
+    opening = opening_of(scorer.config)
+    expected = sum(source_of(path, opening).entries for path in paths)
     if len(joined["entry"]) != expected:
         raise JettaggerError(f"{output}: {expected} jets were to be scored, {len(joined['entry'])} were")
-    write_scores(output, joined, {"files": ", ".join(map(str, paths)), "tagger": scorer.card.get("name", "")})
+    write_scores(output, joined, {"files": ", ".join(paths), "tagger": scorer.card.get("name", "")})
     return expected

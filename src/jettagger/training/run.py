@@ -27,7 +27,7 @@ from jettagger.batch import Feature, InputSpec
 from jettagger.data.batches import Batches, training_weights
 from jettagger.data.columns import Columns
 from jettagger.data.prepared import Prepared
-from jettagger.data.reader import Source
+from jettagger.data.reader import opening_of, source_of
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
 from jettagger.files import check_writable, write_json, written_aside
@@ -344,7 +344,7 @@ def _check_jets(data: DataConfig, prepared: Prepared) -> dict[str, Any]:
     per_file = max(CHECK_JETS // len(records), 1)
     parts = []
     for record in records.values():
-        source = Source(Path(record.path), data.data.tree)
+        source = source_of(record.path, opening_of(data))
         branches = Columns(data).input_branches(source.branches, where=record.path)
         parts.append(source.read(branches, 0, min(per_file, source.entries)).branches)
     # Where files order their branches differently, one may stand for a collection here and another there.

@@ -1,0 +1,148 @@
+"""What every container offers: a number of entries, named branches, and any range of them as arrays.
+
+An entry is a jet, or an event with jets (`data.jets`): `Layout` makes jets of both. Whatever is wrong with a
+file ends in a JettaggerError that names it; nothing is skipped.
+"""
+
+import struct
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from jettagger.errors import JettaggerError, unknown_name
+
+CHUNK_BYTES = 64 * 2**20
+"""Uncompressed size that a chunk of entries may have, about."""
+
+
+class Chunk(NamedTuple):
+    """Entries [start, stop) of a file."""
+
+    start: int
+    stop: int
+    branches: Mapping[str, Any]
+    """Arrays, one a branch, all with stop - start entries: NumPy arrays of one or more axes, or awkward arrays."""
+
+
+class Opening(NamedTuple):
+    """What the config says of how files are read; hashable."""
+
+    tree: str | None = None
+    """Name of the TTree or RNTuple, or key of the table (pandas); None: the only one."""
+    columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Names for the last axis of arrays that have none: see `data.columns`."""
+
+
+class Source(ABC):
+    """One file. Subclasses implement the methods that begin with `_`; these may raise anything."""
+
+    def __init__(self, location: str, opening: Opening = Opening()) -> None:  # noqa: B008 - it is immutable
+        """`location`: a path or URL. Nothing is opened before it is asked for."""
+        self.location = location
+        self.opening = opening
+
+    @cached_property
+    def entries(self) -> int:
+        """Number of entries."""
+        with readable(self.location):
+            return self._entries()
+
+    @cached_property
+    def branches(self) -> tuple[str, ...]:
+        """Names as they are stored."""
+        with readable(self.location):
+            return self._branches()
+
+    @cached_property
+    def identity(self) -> str:
+        """Changes with the content, not with the name or the date."""
+        with readable(self.location):
+            return self._identity()
+
+    def ranges(self, branches: Collection[str]) -> list[tuple[int, int]]:
+        """Entry ranges of about CHUNK_BYTES each; they depend on the file and the branches alone."""
+        self._check(branches)
+        with readable(self.location):
+            return self._ranges(branches)
+
+    def read(self, branches: Collection[str], start: int, stop: int) -> Chunk:
+        """The branches of entries [start, stop)."""
+        self._check(branches)
+        with readable(self.location):
+            arrays = self._read(sorted(branches), start, stop)
+        short = {name: len(array) for name, array in arrays.items() if len(array) != stop - start}
+        if short:
+            raise JettaggerError(f"{self.location}: {stop - start} entries were asked for, read were {short}")
+        return Chunk(start, stop, arrays)
+
+    def chunks(self, branches: Collection[str]) -> Iterator[Chunk]:
+        """All entries, chunk by chunk."""
+        for start, stop in self.ranges(branches):
+            yield self.read(branches, start, stop)
+
+    def _check(self, branches: Collection[str]) -> None:
+        known = frozenset(self.branches)
+        for name in sorted(branches):
+            if name not in known:
+                raise unknown_name("branch", name, self.branches, where=self.location)
+
+    def _ranges(self, branches: Collection[str]) -> list[tuple[int, int]]:
+        per_entry = self._bytes(branches) / max(self.entries, 1)
+        step = max(int(CHUNK_BYTES / max(per_entry, 1.0)), 1)
+        pieces = max(-(-self.entries // step), 1)
+        edges = [self.entries * piece // pieces for piece in range(pieces + 1)]
+        return list(pairwise(edges))
+
+    @abstractmethod
+    def _entries(self) -> int: ...
+
+    @abstractmethod
+    def _branches(self) -> tuple[str, ...]: ...
+
+    @abstractmethod
+    def _identity(self) -> str: ...
+
+    @abstractmethod
+    def _bytes(self, branches: Collection[str]) -> float:
+        """Uncompressed size of some branches, all entries."""
+
+    @abstractmethod
+    def _read(self, branches: list[str], start: int, stop: int) -> dict[str, Any]: ...
+
+
+@contextmanager
+def readable(location: object) -> Iterator[None]:
+    """Turns what a library raises on a damaged file into one readable error."""
+    try:
+        yield
+    except JettaggerError:
+        raise
+    except MemoryError as error:
+        raise JettaggerError(
+            f"cannot read {location}: out of memory, or a damaged length in the file"
+        ) from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        NotImplementedError,
+        RuntimeError,
+        OverflowError,
+        RecursionError,
+        EOFError,
+        struct.error,
+        zlib.error,
+    ) as error:
+        reason = str(error).strip().splitlines()
+        said = f": {reason[0]}" if reason else ""
+        raise JettaggerError(
+            f"cannot read {location}: the file is truncated or damaged ({type(error).__name__}{said})"
+        ) from error

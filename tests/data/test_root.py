@@ -61,7 +61,6 @@ def test_kinds_of_ttree_branches(tmp_path):
 
 def test_kinds_of_rntuple_fields(tmp_path):
     path = tmp_path / "a.root"
-    vertex = ak.Array([{"z": 1}, {"z": 2}])
     jets = ak.Array([[{"pt": 1.5, "hits": [1, 2]}, {"pt": 2.5, "hits": []}], []])
     with uproot.recreate(path) as file:
         file.mkrntuple(

@@ -80,7 +80,7 @@ class Tagger:
         """Scores of jets, as an awkward record array with one entry for each input jet, in order.
 
         `jets`: an awkward record array (nested events keep their nesting), a dict of arrays, a structured NumPy
-        array, or the path (glob, list) of ROOT files, with the branches that the config names. With
+        array, or the path (glob, list) of files, with the branches that the config names. With
         `mc_dropout=T` each member is run T times with dropout on.
 
         Fields: a probability for each class; `std` with the standard deviation of each between members;
@@ -111,7 +111,7 @@ class Tagger:
     def predict_file(
         self, path: str | Path, *, mc_dropout: int = 0, seed: int = 0, spectators: bool = True
     ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
-        """Flat columns for each chunk of a ROOT file, after the number of its first entry: see `score`."""
+        """Flat columns for each chunk of a file, after the number of its first entry: see `score`."""
         source = source_of(path, opening_of(self.config))
         columns = self._columns
         needed = columns.input_branches(source.branches, where=str(path), spectators=spectators)
@@ -358,7 +358,7 @@ def _branches(jets: Any) -> dict[str, Any]:
         return branches
     raise JettaggerError(
         f"predict: cannot take jets from {type(jets).__name__}: give an awkward record array, a dict of arrays, "
-        "a structured NumPy array, or the path of a ROOT file"
+        "a structured NumPy array, or the path of a file"
     )
 
 

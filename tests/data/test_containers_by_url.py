@@ -11,7 +11,6 @@ from jettagger.data.containers.base import Opening
 from jettagger.data.reader import opened, opening_of, source_of
 from jettagger.errors import JettaggerError
 from jettagger.expressions.jagged import Jagged, from_branch
-from test_same_scores import config_for
 from toy_jets import toy_jets
 
 WRITERS = [oc.parquet, oc.atlas, oc.jetnet, oc.energyflow, oc.pandas_fixed, oc.pandas_table]
@@ -20,7 +19,7 @@ WRITERS = [oc.parquet, oc.atlas, oc.jetnet, oc.energyflow, oc.pandas_fixed, oc.p
 @pytest.mark.parametrize("write", WRITERS)
 def test_a_file_at_a_url_reads_as_the_same_file_here(tmp_path, write):
     written = write(tmp_path, oc.rectangular(toy_jets("QCD", 80, 1), 5))
-    opening = opening_of(config_for(written))
+    opening = opening_of(oc.config_for(written))
     fsspec.filesystem("memory").pipe("/far/file", written.path.read_bytes())
     here, far = source_of(written.path, opening), source_of("memory://far/file", opening)
     assert (far.entries, far.branches, far.identity) == (80, here.branches, here.identity)
@@ -35,9 +34,9 @@ def test_a_file_at_a_url_reads_as_the_same_file_here(tmp_path, write):
 def test_a_suffix_is_not_looked_at(tmp_path, write):
     written = write(tmp_path, oc.rectangular(toy_jets("QCD", 80, 1), 5))
     moved = written.path.rename(tmp_path / "jets.dat")
-    before = source_of(moved, opening_of(config_for(written))).identity
+    before = source_of(moved, opening_of(oc.config_for(written))).identity
     os.utime(moved, (0, 0))
-    again = source_of(moved.rename(tmp_path / "jets.root"), opening_of(config_for(written)))
+    again = source_of(moved.rename(tmp_path / "jets.root"), opening_of(oc.config_for(written)))
     assert (again.entries, again.identity) == (80, before)
 
 

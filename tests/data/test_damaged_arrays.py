@@ -49,7 +49,8 @@ def _pandas(path: Path, **options: Any) -> None:
 def _archive(path: Path, *, compressed: bool) -> None:
     rng = np.random.default_rng(1)
     save = np.savez_compressed if compressed else np.savez
-    save(path, X=rng.normal(size=(JETS, 5, 4)), y=np.arange(JETS) % 2)
+    with path.open("wb") as stream:
+        save(stream, X=rng.normal(size=(JETS, 5, 4)), y=np.arange(JETS) % 2)
 
 
 def _array(path: Path) -> None:

@@ -19,7 +19,7 @@ from jettagger.data.names import Names, matching, names_of
 from jettagger.data.nested import Events, Lists, opened
 from jettagger.data.schema import DataConfig
 from jettagger.data.slots import Filled, SlotRules
-from jettagger.data.units import Conversion, check_globs, conversions, no_match
+from jettagger.data.units import CONVERSIONS, Conversion, check_globs, conversions, no_match
 from jettagger.errors import JettaggerError, unknown_name
 from jettagger.expressions import Jagged
 from jettagger.expressions.jagged import from_branch
@@ -71,6 +71,21 @@ class Jets:
 
     def __len__(self) -> int:
         return len(self.entry_J)
+
+
+def described(counts: Mapping[str, int]) -> list[str]:
+    """What `Jets.counts` say, in words: which branches were converted, and what was left out."""
+    converted: dict[str, list[str]] = {}
+    lines = []
+    for key, count in counts.items():
+        kind, _, subject = key.partition(" ")
+        if kind in CONVERSIONS:
+            converted.setdefault(str(CONVERSIONS[kind]), []).append(subject)
+        elif kind == "unlinked" and count:
+            lines.append(f"{subject}: {count} of the links in inputs.{subject}.index lead nowhere")
+        elif kind == "overfull" and count:
+            lines.append(f"data.slots.{subject}: {count} jets have more particles than there are slots")
+    return [f"converted from {units}: {', '.join(names)}" for units, names in converted.items()] + lines
 
 
 class Linked(NamedTuple):

@@ -64,6 +64,21 @@ def test_the_number_of_filled_slots():
     assert described(jets.counts) == ["data.slots.track_*: 1 jets have more particles than there are slots"]
 
 
+def test_numbered_branches_are_missing_where_their_slot_is_empty():
+    layout = Layout(config({"x": "n", "E": "E > 0"}))
+    branches = {
+        **numbered(x=np.array([[1, 2], [3, 4]], np.float32), E=[[5, 0], [0, 7]]),
+        "n": np.array([1, 2]),
+    }
+    assert layout.stored(["x_1"], branches, where="a") == {"x_0", "x_1", "n"}
+    found = layout.jets(branches, where="a").branches
+    assert np.array_equal(found["x_1"], [np.nan, 4], equal_nan=True)
+    assert found["x_1"].dtype == np.float32
+    assert found["x_0"].tolist() == [1, 3]
+    assert np.array_equal(found["E_0"], [5, np.nan], equal_nan=True)
+    assert found["E"].to_awkward().tolist() == [[5], [7]]
+
+
 @pytest.mark.parametrize("number", [-1, 1.5, np.nan])
 def test_what_is_no_number_of_slots(number):
     jets = Layout(config({"x": "n"})).jets(

@@ -134,6 +134,9 @@ class Layout:
             check_globs(self._units, known.offered, where=where, key="data.units")
         wanted = frozenset(names)
         if self._slots:
+            # A numbered branch is known to hold nothing only from its family.
+            rules, families = self._slots.of(known.offered, where=where), known.family_of
+            wanted |= {families[name] for name in wanted if families.get(name) in rules}
             wanted |= self._slots.needed(wanted, known.offered, where=where)
         if self._jets is not None:
             wanted |= self._nesting(wanted, known.offered, where)
@@ -163,10 +166,15 @@ class Layout:
         if not self._slots:
             return found
         rules = self._slots.of(known.offered, where=where, whole=False)
+        families = known.family_of
         raw = found.branches
         filled = Filled(raw, len(found), found.counts, where=where)
 
         def made(name: str) -> Any:
+            if (family := families.get(name)) in rules and family is not None:
+                slot = known.families[family].index(name)
+                value = from_branch(name, raw[name])
+                return filled.numbered(family, raw[family], rules[family], slot, np.asarray(value))
             if name not in rules:
                 return raw[name]
             value = from_branch(name, raw[name])

@@ -10,17 +10,24 @@ import pytest
 import jettagger
 from jettagger import configuration
 from jettagger.data.locations import find_files
-from schemas import jetclass, simulation
+from schemas import atlas, jetclass, jetclass2, jetnet, pfnano, quark_gluon, simulation, top_tagging
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SCHEMAS = {
-    "image_cnn": simulation,
-    "jetclass_full": jetclass,
-    "jetclass_kin": jetclass,
-    "jetclass_kinpid": jetclass,
-    "mlp": simulation,
-    "particle_cnn": simulation,
+    "atlas_hdf5": atlas.write,
+    "cms_pfnano_ak4": pfnano.write_ak4,
+    "cms_pfnano_ak8": pfnano.write_ak8,
+    "image_cnn": simulation.write,
+    "jetclass2": jetclass2.write,
+    "jetclass_full": jetclass.write,
+    "jetclass_kin": jetclass.write,
+    "jetclass_kinpid": jetclass.write,
+    "jetnet": jetnet.write,
+    "mlp": simulation.write,
+    "particle_cnn": simulation.write,
+    "quark_gluon": quark_gluon.write,
+    "top_tagging": top_tagging.write,
 }
 """What writes the files that a config reads, into the folders that it names."""
 QUICK = ("training.epochs=1", "training.batch_size=64", "training.threads=1", "evaluation.bootstrap=5")
@@ -34,8 +41,8 @@ def written(tmp_path_factory):
     def write(name):
         schema = SCHEMAS[name]
         if schema not in made:
-            folder = tmp_path_factory.mktemp(schema.__name__.rpartition(".")[2])
-            made[schema] = (folder, schema.write(folder))
+            folder = tmp_path_factory.mktemp(name)
+            made[schema] = (folder, schema(folder))
         return made[schema]
 
     return write

@@ -78,7 +78,7 @@ class Links:
         if particles is not None and branches.particle is not None:
             _, of_event = particles
             self._below(
-                branches.particle[0], particle_R, of_event.counts_E[event_R], event_R, f"'{particles[0]}'"
+                branches.particle[0], particle_R, of_event.counts[event_R], event_R, f"'{particles[0]}'"
             )
             self._index_R = of_event.offsets_E[event_R] + particle_R
         elif branches.particle is None:
@@ -105,7 +105,7 @@ class Links:
             )
         if (event := differing(value.offsets_E, offsets_E)) is not None:
             raise JettaggerError(
-                f"{self._key}: event {self._events.first + event} has {value.counts_E[event]} elements in '{name}' "
+                f"{self._key}: event {self._events.first + event} has {value.counts[event]} elements in '{name}' "
                 f"and {np.diff(offsets_E)[event]} in '{anchor}'"
             )
         return value.flat
@@ -138,7 +138,7 @@ class Links:
     def _equal(self, name: str, value: Lists) -> None:
         if (event := differing(value.offsets_E, self._table_E)) is not None:
             raise JettaggerError(
-                f"{self._key}: event {self._events.first + event} has {value.counts_E[event]} rows in '{name}' and "
+                f"{self._key}: event {self._events.first + event} has {value.counts[event]} rows in '{name}' and "
                 f"{np.diff(self._table_E)[event]} in '{self._table_name}'"
             )
 
@@ -201,4 +201,4 @@ class Links:
 
 
 def _events_of(value: Lists) -> NDArray[np.int64]:
-    return np.repeat(np.arange(len(value.counts_E)), value.counts_E)
+    return np.repeat(np.arange(len(value.counts)), value.counts)

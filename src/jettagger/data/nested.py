@@ -27,7 +27,7 @@ class Lists(NamedTuple):
     """The elements of all events."""
 
     @property
-    def counts_E(self) -> NDArray[np.int64]:
+    def counts(self) -> NDArray[np.int64]:
         """Elements of each event."""
         return np.diff(self.offsets_E)
 
@@ -88,7 +88,7 @@ class Events:
         self.offsets_E, self.where, self.first = offsets_E, where, first
         self.counts_E = np.diff(offsets_E)
         self.entry_J = np.repeat(np.arange(len(self.counts_E)), self.counts_E)
-        self._whole: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
+        self._whole: list[_Whole] = []
 
     def __len__(self) -> int:
         return len(self.entry_J)
@@ -102,7 +102,7 @@ class Events:
         if (event := differing(value.offsets_E, self.offsets_E)) is not None:
             raise JettaggerError(
                 f"{self.where}: event {self.first + event} has {self.counts_E[event]} jets in '{anchor}' and "
-                f"{value.counts_E[event]} in '{name}', and data.jets matches both"
+                f"{value.counts[event]} in '{name}', and data.jets matches both"
             )
         return value.flat
 
@@ -115,13 +115,19 @@ class Events:
                 f"{self.where}: '{name}' has lists in the lists of an event and is no branch of the jets: it cannot "
                 "be used"
             )
-        for before_E, index, offsets_J in self._whole:
-            if before_E is value.offsets_E or np.array_equal(before_E, value.offsets_E):
-                break
-        else:
-            lengths_J = value.counts_E[self.entry_J]
+        whole = next((x for x in self._whole if differing(x.before_E, value.offsets_E) is None), None)
+        if whole is None:
+            lengths_J = value.counts[self.entry_J]
             offsets_J = starts(lengths_J)
             index = np.repeat(value.offsets_E[:-1][self.entry_J] - offsets_J[:-1], lengths_J)
-            index += np.arange(offsets_J[-1])
-            self._whole.append((value.offsets_E, index, offsets_J))
-        return Jagged(value.flat[index], offsets_J)
+            whole = _Whole(value.offsets_E, index + np.arange(offsets_J[-1]), offsets_J)
+            self._whole.append(whole)
+        return Jagged(value.flat[whole.rows], whole.offsets_J)
+
+
+class _Whole(NamedTuple):
+    """How each jet sees all elements of its event, for collections that lie as `before_E` says."""
+
+    before_E: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    offsets_J: NDArray[np.int64]

@@ -13,7 +13,7 @@ LAST_WORDS = frozenset(
     ["e", "energy", "et", "ht", "m", "mass", "met", "momentum", "mt", "p", "pt", "px", "py", "pz", "sdmass"]
 )
 """What the last word of a name (behind the last `_` or `.`) says of an energy, in lower case."""
-FIRST_WORDS = frozenset(["energy", "mass", "pt", "px", "py", "pz"])
+FIRST_WORDS = frozenset(("energy", "mass", "pt", "px", "py", "pz"))
 """The same of the first word behind the last `.`, where more follows: `pt_btagJes`."""
 _CAMEL = re.compile(r"[a-z0-9](Energy|Et|Mass|Momentum|Pt|Px|Py|Pz)$")
 """The same of a last word without separator: `TruthLabelPt`."""

@@ -11,7 +11,7 @@ SLOTS = 30
 PRONGS = {"g": 1, "q": 1, "t": 3, "w": 2, "z": 2}
 
 
-def write(folder: Path, jets: int = 300) -> int:
+def write(folder: Path, jets: int = 1000) -> int:
     """The five files of the set; all of them are scored, since none is for tests."""
     place = folder / "data" / "jetnet"
     place.mkdir(parents=True)

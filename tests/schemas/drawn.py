@@ -17,6 +17,8 @@ class Drawn(NamedTuple):
     """Jets with their particles. GeV, mm, rad."""
 
     counts_J: NDArray[np.int64]
+    jet_N: NDArray[np.int64]
+    """The jet that each particle belongs to."""
     jet_pt: Floats
     jet_eta: Floats
     jet_phi: Floats
@@ -34,11 +36,6 @@ class Drawn(NamedTuple):
     dz: Floats
     dz_error: Floats
 
-    @property
-    def jet_N(self) -> NDArray[np.int64]:
-        """The jet that each particle belongs to."""
-        return np.repeat(np.arange(len(self.counts_J)), self.counts_J)
-
     def jagged(self, values_N: NDArray[np.generic]) -> ak.Array:
         """One list a jet."""
         return ak.unflatten(values_N, self.counts_J)
@@ -47,7 +44,9 @@ class Drawn(NamedTuple):
         """Sum over each jet's particles."""
         return np.bincount(self.jet_N, values_N, minlength=len(self.counts_J))
 
-    def slots(self, values_N: NDArray[np.generic], slots: int, dtype: type = np.float32) -> NDArray[np.generic]:
+    def slots(
+        self, values_N: NDArray[np.generic], slots: int, dtype: type = np.float32
+    ) -> NDArray[np.generic]:
         """The first `slots` particles of each jet, zero padded, (J, slots)."""
         first_J = np.cumsum(self.counts_J) - self.counts_J
         slot_N = np.arange(len(values_N)) - first_J[self.jet_N]
@@ -81,7 +80,9 @@ def drawn(
     axes_JP2 = rng.uniform(-0.6, 0.6, (jets, prongs, 2)) * radius * (prongs > 1)
     prong_N = rng.integers(prongs, size=len(jet_N))
     offsets = axes_JP2[jet_N, prong_N] + rng.normal(0, 0.1 * radius, (len(jet_N), 2))
-    kind = rng.choice([CHARGED, PHOTON, NEUTRAL, ELECTRON, MUON], len(jet_N), p=[0.55, 0.27, 0.12, 0.03, 0.03])
+    kind = rng.choice(
+        [CHARGED, PHOTON, NEUTRAL, ELECTRON, MUON], len(jet_N), p=[0.55, 0.27, 0.12, 0.03, 0.03]
+    )
     sign = rng.choice([-1, 1], len(jet_N))
     charged = ~np.isin(kind, [PHOTON, NEUTRAL])
     # A negative charge is the antiparticle of a hadron, and the particle among leptons.
@@ -102,4 +103,6 @@ def drawn(
         "dz": np.where(charged, rng.normal(0, displaced + 2 * error), 0.0),
         "dz_error": np.where(charged, 2 * error, 0.0),
     }
-    return Drawn(counts_J, jet_pt, jet_eta, jet_phi, **{name: values[order] for name, values in drawn_N.items()})
+    return Drawn(
+        counts_J, jet_N, jet_pt, jet_eta, jet_phi, **{name: values[order] for name, values in drawn_N.items()}
+    )

@@ -41,5 +41,7 @@ def write(folder: Path, jets: int = 60) -> int:
     place = folder / "data" / "top_tagging"
     place.mkdir(parents=True)
     for part, ttv in PARTS.items():
-        frame(jets, 10 * ttv, ttv).to_hdf(place / f"{part}.h5", key="table", format="table", complib="zlib", complevel=1)
+        frame(jets, 10 * ttv, ttv).to_hdf(
+            place / f"{part}.h5", key="table", format="table", complib="zlib", complevel=1
+        )
     return 2 * jets

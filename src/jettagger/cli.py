@@ -131,7 +131,10 @@ def evaluate(
 @app.command()
 def predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle, or run directory with one.")],
-    files: Annotated[list[str], typer.Argument(metavar="FILES...", help="ROOT files or globs.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILES...", help="Files, globs or URLs: ROOT, HDF5, NumPy, parquet."),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="scores.root, scores.h5 or scores.parquet.")
     ],

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jettagger.errors import JettaggerError
+from jettagger.errors import JettaggerError, unknown_name
 
 VALID = "valid"
 """Field of a compound that marks the slots that are filled (ATLAS)."""
@@ -35,14 +35,22 @@ class Part(NamedTuple):
 
 
 class Columns:
-    """The names of `data.columns`, and which of them a file has used."""
+    """The names of `data.columns`, for the arrays of one file."""
 
     def __init__(self, names: Iterable[tuple[str, tuple[str, ...]]], where: str) -> None:
         self._names = dict(names)
         self._where = where
+        self._seen: set[str] = set()
+
+    def check_used(self) -> None:
+        """Raises JettaggerError for a name that is none of the arrays that were asked for."""
+        for name in self._names:
+            if name not in self._seen:
+                raise unknown_name("array", name, self._seen, where=f"{self._where}: data.columns")
 
     def of(self, branch: str, shape: tuple[int, ...]) -> tuple[str, ...] | None:
         """Names for the last axis of an array; None where it stays whole."""
+        self._seen.add(branch)
         names = self._names.get(branch)
         if names is None:
             return tuple(f"c{number}" for number in range(shape[-1])) if len(shape) == 3 else None

@@ -106,6 +106,7 @@ class Hdf5Source(Source):
         found: dict[str, Part] = {}
         for name, array in arrays.items():
             found |= parts(name, array.dtype, array.shape, columns, branch=branches[name])
+        columns.check_used()
         return Contents(entries, arrays, found)
 
     def _check_storage(self, name: str, array: h5py.Dataset) -> None:

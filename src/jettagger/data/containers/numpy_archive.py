@@ -4,6 +4,7 @@ An archive is read as a stream from the beginning of each array, also where it i
 (CRC-32) is verified whenever the last entry is read. Pickled objects are never read.
 """
 
+import os
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -63,6 +64,10 @@ class _Stream:
         return values
 
     def _skip(self, count: int) -> None:
+        if not isinstance(self.stream, zipfile.ZipExtFile):
+            self.stream.seek(count, os.SEEK_CUR)
+            return
+        # An archive compares its checksum only if every byte is read.
         while count > 0:
             piece = self.stream.read(min(count, SKIP_BYTES))
             if not piece:
@@ -75,17 +80,21 @@ class NumpySource(Source):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._stack = ExitStack()
         self._streams: dict[str, _Stream] = {}
+
+    @cached_property
+    def _file(self) -> IO[bytes]:
+        return self._stack.enter_context(opened_binary(self.location))
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile | None:
         """None: a single array."""
-        file = ExitStack().enter_context(opened_binary(self.location))
-        if file.read(len(NPY)) == NPY:
+        if self._file.read(len(NPY)) == NPY:
             return None
-        file.seek(0)
+        self._file.seek(0)
         with _zip_errors():
-            return zipfile.ZipFile(file)
+            return zipfile.ZipFile(self._file)
 
     @cached_property
     def _members(self) -> Mapping[str, Member]:
@@ -110,6 +119,7 @@ class NumpySource(Source):
         for name, member in self._rows.items():
             single = self._archive is None and member.dtype.names
             found |= parts(name, member.dtype, member.shape, columns, branch="" if single else None)
+        columns.check_used()
         return found
 
     def _names(self) -> list[str]:
@@ -123,7 +133,8 @@ class NumpySource(Source):
                 stream: IO[bytes] = self._archive.open(f"{name}.npy")
             length = self._archive.getinfo(f"{name}.npy").file_size
         else:
-            stream = ExitStack().enter_context(opened_binary(self.location))
+            stream = self._file
+            stream.seek(0)
             length = size(self.location)
         with _zip_errors():
             member, header = _header(stream, self.location, name)

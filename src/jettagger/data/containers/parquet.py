@@ -54,7 +54,8 @@ class ParquetSource(Source):
         parquet = _pyarrow_parquet(self.location)
         place: Any = self.location
         if is_remote(self.location):
-            place = ExitStack().enter_context(opened_binary(self.location))
+            self._stack = ExitStack()
+            place = self._stack.enter_context(opened_binary(self.location))
         with _arrow_errors():
             # With a buffer, a column of a row group is read bit by bit, not whole.
             return parquet.ParquetFile(place, buffer_size=BUFFER_BYTES, page_checksum_verification=True)

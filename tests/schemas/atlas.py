@@ -69,8 +69,8 @@ def write_file(path: Path, jets: int, seed: int) -> None:
         tracks[name] = np.where(tracks["valid"], some.slots(one, SLOTS, np.float64), tracks[name])
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
-        file.create_dataset("jets", data=table, compression="gzip", chunks=(50,))
-        file.create_dataset("tracks", data=tracks, compression="gzip", chunks=(50, SLOTS))
+        file.create_dataset("jets", data=table, compression="gzip", chunks=(40,))
+        file.create_dataset("tracks", data=tracks, compression="gzip", chunks=(40, SLOTS))
 
 
 def write(folder: Path, jets: int = 240) -> int:

@@ -19,7 +19,7 @@ from jettagger.data.names import Names, matching, names_of
 from jettagger.data.nested import Events, Lists, opened
 from jettagger.data.schema import DataConfig
 from jettagger.data.slots import Filled, SlotRules
-from jettagger.data.units import Conversion, check_globs, conversions, no_match
+from jettagger.data.units import CONVERSIONS, Conversion, check_globs, conversions, no_match
 from jettagger.errors import JettaggerError, unknown_name
 from jettagger.expressions import Jagged
 from jettagger.expressions.jagged import from_branch
@@ -73,6 +73,21 @@ class Jets:
         return len(self.entry_J)
 
 
+def described(counts: Mapping[str, int]) -> list[str]:
+    """What `Jets.counts` say, in words: which branches were converted, and what was left out."""
+    converted: dict[str, list[str]] = {}
+    lines = []
+    for key, count in counts.items():
+        kind, _, subject = key.partition(" ")
+        if kind in CONVERSIONS:
+            converted.setdefault(str(CONVERSIONS[kind]), []).append(subject)
+        elif kind == "unlinked" and count:
+            lines.append(f"{subject}: {count} of the links in inputs.{subject}.index lead nowhere")
+        elif kind == "overfull" and count:
+            lines.append(f"data.slots.{subject}: {count} jets have more particles than there are slots")
+    return [f"converted from {units}: {', '.join(names)}" for units, names in converted.items()] + lines
+
+
 class Linked(NamedTuple):
     """A collection whose particles are found by links."""
 
@@ -119,6 +134,9 @@ class Layout:
             check_globs(self._units, known.offered, where=where, key="data.units")
         wanted = frozenset(names)
         if self._slots:
+            # A numbered branch is known to hold nothing only from its family.
+            rules, families = self._slots.of(known.offered, where=where), known.family_of
+            wanted |= {families[name] for name in wanted if families.get(name) in rules}
             wanted |= self._slots.needed(wanted, known.offered, where=where)
         if self._jets is not None:
             wanted |= self._nesting(wanted, known.offered, where)
@@ -148,10 +166,15 @@ class Layout:
         if not self._slots:
             return found
         rules = self._slots.of(known.offered, where=where, whole=False)
+        families = known.family_of
         raw = found.branches
         filled = Filled(raw, len(found), found.counts, where=where)
 
         def made(name: str) -> Any:
+            if (family := families.get(name)) in rules and family is not None:
+                slot = known.families[family].index(name)
+                value = from_branch(name, raw[name])
+                return filled.numbered(family, raw[family], rules[family], slot, np.asarray(value))
             if name not in rules:
                 return raw[name]
             value = from_branch(name, raw[name])

@@ -31,6 +31,11 @@ class Names(NamedTuple):
     plain: bool
     """Every branch is written as it is stored, and there is no family."""
 
+    @property
+    def family_of(self) -> dict[str, str]:
+        """Numbered branch -> its family."""
+        return {member: family for family, members in self.families.items() for member in members}
+
     def storage(self, name: str, *, where: str) -> tuple[str, ...]:
         """The stored branches behind a name. Raises JettaggerError for one that could mean several."""
         members = self.families.get(name, (name,))

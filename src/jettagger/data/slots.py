@@ -90,6 +90,17 @@ class Filled:
         kept.append(self._new(name, value.offsets, rule))
         return Jagged(value.values[kept[-1].slots_N], kept[-1].after)
 
+    def numbered(
+        self, family: str, slots: Jagged, rule: Rule, slot: int, values_J: NDArray[Any]
+    ) -> NDArray[Any]:
+        """One of the numbered branches of a family: NaN where its slot holds no particle."""
+        self(family, slots, rule)
+        kept = next(one for one in self._kept[rule.glob] if np.array_equal(one.before, slots.offsets))
+        filled_N = np.zeros(len(slots.values), bool)
+        filled_N[kept.slots_N] = True
+        filled_J = filled_N[slots.offsets[:-1] + slot]
+        return values_J if filled_J.all() else np.where(filled_J, values_J, values_J.dtype.type(0) * np.nan)
+
     def _new(self, name: str, before: NDArray[np.int64], rule: Rule) -> _Kept:
         if rule.glob not in self._values:
             self._values[rule.glob] = self._namespace.evaluate(rule.expression, where=rule.key)

@@ -232,9 +232,9 @@ class ParquetFile(ScoreFile):
         columns = {name: pyarrow.array(column) for name, column in block.columns.items()}
         if block.counts_E is not None:
             columns[COUNTER] = pyarrow.array(block.counts_E.astype(np.int32))
-            offsets = pyarrow.array(np.concatenate([[0], np.cumsum(block.counts_E)]).astype(np.int64))
+            offsets = pyarrow.array(np.concatenate([[0], np.cumsum(block.counts_E)]).astype(np.int32))
             for name, column in block.jets.items():
-                columns[name] = pyarrow.LargeListArray.from_arrays(offsets, pyarrow.array(column))
+                columns[name] = pyarrow.ListArray.from_arrays(offsets, pyarrow.array(column))
         return pyarrow.table(columns)
 
 

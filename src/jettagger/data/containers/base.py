@@ -4,8 +4,6 @@ An entry is a jet, or an event with jets (`data.jets`): `Layout` makes jets of b
 file ends in a JettaggerError that names it; nothing is skipped.
 """
 
-import struct
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +11,10 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from jettagger.data.locations import unreachable
 from jettagger.errors import JettaggerError, unknown_name
 
 CHUNK_BYTES = 64 * 2**20
@@ -95,7 +97,11 @@ class Source(ABC):
         step = max(int(CHUNK_BYTES / max(per_entry, 1.0)), 1)
         pieces = max(-(-self.entries // step), 1)
         edges = [self.entries * piece // pieces for piece in range(pieces + 1)]
-        return list(pairwise(edges))
+        return list(pairwise(moved(edges, self._edges(branches))))
+
+    def _edges(self, branches: Collection[str]) -> NDArray[np.int64]:
+        """Entries, in order, at which a chunk can end without decompressing anything twice; may be empty."""
+        return np.empty(0, np.int64)
 
     @abstractmethod
     def _entries(self) -> int: ...
@@ -114,9 +120,21 @@ class Source(ABC):
     def _read(self, branches: list[str], start: int, stop: int) -> dict[str, Any]: ...
 
 
+def moved(edges: list[int], offered: NDArray[np.int64]) -> list[int]:
+    """Edges of chunks, each moved to the nearest one that is offered, unless that is half a chunk away."""
+    inner = np.array(edges[1:-1], np.int64)
+    if not len(inner) or not len(offered):
+        return edges
+    at = np.clip(np.searchsorted(offered, inner), 1, max(len(offered) - 1, 1))
+    below, above = offered[at - 1], offered[np.minimum(at, len(offered) - 1)]
+    near = np.where(inner - below <= np.abs(above - inner), below, above)
+    reach = min(np.diff(edges)) / 2
+    return [edges[0], *np.where(np.abs(near - inner) < reach, near, inner).tolist(), edges[-1]]
+
+
 @contextmanager
-def readable(location: object) -> Iterator[None]:
-    """Turns what a library raises on a damaged file into one readable error."""
+def readable(location: str) -> Iterator[None]:
+    """Turns what a library raises on a damaged or unreachable file into one readable error."""
     try:
         yield
     except JettaggerError:
@@ -125,22 +143,10 @@ def readable(location: object) -> Iterator[None]:
         raise JettaggerError(
             f"cannot read {location}: out of memory, or a damaged length in the file"
         ) from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        NotImplementedError,
-        RuntimeError,
-        OverflowError,
-        RecursionError,
-        EOFError,
-        struct.error,
-        zlib.error,
-    ) as error:
+    except Exception as error:
+        # Libraries raise their own kinds (cramjam, lzma, uproot, h5py, …), so that no list of kinds is whole.
+        if (trouble := unreachable(location, error)) is not None:
+            raise trouble from error
         reason = str(error).strip().splitlines()
         said = f": {reason[0]}" if reason else ""
         raise JettaggerError(

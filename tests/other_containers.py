@@ -1,5 +1,6 @@
 """The jets of toy_jets in the containers that are not ROOT, with the config that finds them there."""
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
-from toy_jets import FLAT, JAGGED, write_jets
+from jettagger.data.schema import DataConfig
+from toy_jets import CONFIG, FLAT, JAGGED, write_jets
 
 
 class Written(NamedTuple):
@@ -25,6 +28,16 @@ class Written(NamedTuple):
     """Stored name of each branch of toy_jets that has another one."""
     particles: str = "part_*"
     """`from` of the particles."""
+
+
+def config_for(written: Written) -> DataConfig:
+    """The toy config, with the names that the file uses."""
+    text = CONFIG.format(folder="nowhere").replace("from: part_*", f"from: {written.particles}")
+    for name, stored in written.names.items():
+        text = re.sub(rf"(?<![\w.]){name}(?!\w)", stored, text)
+    document = yaml.safe_load(text)
+    document["data"] |= written.data
+    return DataConfig(**{key: x for key, x in document.items() if key in DataConfig.model_fields})
 
 
 def rectangular(branches: dict[str, Any], particles: int) -> dict[str, Any]:

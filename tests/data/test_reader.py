@@ -78,7 +78,10 @@ def test_overwritten_basket_is_named(tmp_path):
     content[middle : middle + 2000] = bytes(2000)
     path.write_bytes(content)
     source = source_of(path)
-    with pytest.raises(JettaggerError, match=r"cannot read .*a\.root: the file is truncated or damaged"):
+    with pytest.raises(
+        JettaggerError,
+        match=r"cannot read .*a\.root: basket 0 of branch 'part_.*' \(entries 0 to 1999\) is damaged",
+    ):
         source.read(source.branches, 0, source.entries)
 
 

@@ -1,32 +1,19 @@
 """The same jets get the same scores, whatever the container."""
 
 import dataclasses
-import re
 
 import h5py
 import numpy as np
 import pytest
-import yaml
 
 import jettagger
 import other_containers as oc
 from jettagger.data.reader import source_of
-from jettagger.data.schema import DataConfig
-from toy_jets import CONFIG, FLAT, JAGGED, toy_jets
-
-
-def config_for(written: oc.Written) -> DataConfig:
-    """The toy config, with the names that the file uses."""
-    text = CONFIG.format(folder="nowhere").replace("from: part_*", f"from: {written.particles}")
-    for name, stored in written.names.items():
-        text = re.sub(rf"(?<![\w.]){name}(?!\w)", stored, text)
-    document = yaml.safe_load(text)
-    document["data"] |= written.data
-    return DataConfig(**{key: x for key, x in document.items() if key in DataConfig.model_fields})
+from toy_jets import FLAT, JAGGED, toy_jets
 
 
 def scores(tagger, written: oc.Written) -> np.ndarray:
-    there = dataclasses.replace(tagger, config=config_for(written))
+    there = dataclasses.replace(tagger, config=oc.config_for(written))
     columns = [columns for _, columns in there.predict_file(written.path, spectators=False)]
     return np.concatenate([np.stack([c[name] for name in tagger.classes], axis=1) for c in columns])
 

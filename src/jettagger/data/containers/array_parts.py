@@ -120,18 +120,20 @@ def _parts(
         yield name, whole
 
 
-def take(stored: NDArray[Any], part: Part) -> Any:
-    """The branch of some entries of the array: NumPy array, or awkward lists of the valid slots."""
-    values: NDArray[Any] = stored
-    for field in part.fields:
-        values = values[field]
-    if part.column is not None:
-        values = values[..., list(part.column) if isinstance(part.column, tuple) else part.column]
-    if values.dtype == bool:
-        values = as_bool(values)
-    if not part.masked:
-        return values
-    return _valid_slots(values, as_bool(stored[VALID]))
+def take(stored: NDArray[Any], wanted: Mapping[str, Part]) -> dict[str, Any]:
+    """Branches of some entries of an array: NumPy arrays, or awkward lists of the valid slots."""
+    filled = _filled(stored[VALID]) if any(part.masked for part in wanted.values()) else None
+    found: dict[str, Any] = {}
+    for branch, part in wanted.items():
+        values: NDArray[Any] = stored
+        for field in part.fields:
+            values = values[field]
+        if part.column is not None:
+            values = values[..., list(part.column) if isinstance(part.column, tuple) else part.column]
+        if values.dtype == bool:
+            values = as_bool(values)
+        found[branch] = filled.lists(values) if part.masked and filled is not None else values
+    return found
 
 
 def as_bool(values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -140,13 +142,34 @@ def as_bool(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(stored != 0)
 
 
-def _valid_slots(values_NP: NDArray[Any], valid_NP: NDArray[np.bool_]) -> Any:
-    import awkward as ak
+class _Filled(NamedTuple):
+    """The slots that are filled."""
 
-    offsets = np.zeros(len(valid_NP) + 1, np.int64)
-    np.cumsum(np.count_nonzero(valid_NP, axis=1), out=offsets[1:])
-    flat = ak.to_layout(values_NP[valid_NP])
-    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), flat))
+    offsets: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    """Their numbers, where all slots of all entries are counted through."""
+
+    def lists(self, values_NP: NDArray[Any]) -> Any:
+        """The values in filled slots, as an awkward array."""
+        import awkward as ak
+
+        flat = values_NP.reshape(-1, *values_NP.shape[2:])[self.slots]
+        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(self.offsets), ak.to_layout(flat)))
+
+
+def _filled(valid_NP: NDArray[Any]) -> _Filled:
+    filled_NP = as_bool(valid_NP)
+    offsets = np.zeros(len(filled_NP) + 1, np.int64)
+    np.cumsum(np.count_nonzero(filled_NP, axis=1), out=offsets[1:])
+    return _Filled(offsets, np.flatnonzero(filled_NP))
+
+
+def by_array(wanted: Mapping[str, Part]) -> dict[str, dict[str, Part]]:
+    """Parts by branch, for each array."""
+    found: dict[str, dict[str, Part]] = {}
+    for branch, part in wanted.items():
+        found.setdefault(part.array, {})[branch] = part
+    return found
 
 
 def needed_fields(wanted: Iterable[Part]) -> list[str]:

@@ -13,6 +13,7 @@ from jettagger.data.containers import base
 from jettagger.data.containers.array_parts import (
     Columns,
     Part,
+    by_array,
     common_length,
     needed_fields,
     parts,
@@ -177,15 +178,11 @@ class Hdf5Source(Source):
             fields = needed_fields(wanted.values())
             whole = not fields or len(fields) == len(array.dtype.names)
             stored = array[start:stop] if whole else array.fields(fields)[start:stop]
-            arrays |= {branch: take(stored, part) for branch, part in wanted.items()}
+            arrays |= take(stored, wanted)
         return arrays
 
     def _by_array(self, branches: Collection[str]) -> dict[str, dict[str, Part]]:
-        found: dict[str, dict[str, Part]] = {}
-        for branch in branches:
-            part = self._contents.parts[branch]
-            found.setdefault(part.array, {})[branch] = part
-        return found
+        return by_array({branch: self._contents.parts[branch] for branch in branches})
 
 
 def _objects(file: h5py.File) -> tuple[dict[str, h5py.Group], dict[str, h5py.Dataset]]:

@@ -14,7 +14,15 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jettagger.data.containers.array_parts import Columns, Part, common_length, parts, row_bytes, take
+from jettagger.data.containers.array_parts import (
+    Columns,
+    Part,
+    by_array,
+    common_length,
+    parts,
+    row_bytes,
+    take,
+)
 from jettagger.data.containers.base import Source
 from jettagger.data.containers.fingerprint import fingerprint
 from jettagger.data.locations import opened_binary, size
@@ -160,13 +168,9 @@ class NumpySource(Source):
         return float(self.entries * sum(self._members[name].row for name in arrays))
 
     def _read(self, branches: list[str], start: int, stop: int) -> dict[str, Any]:
-        arrays: dict[str, NDArray[Any]] = {}
         found: dict[str, Any] = {}
-        for branch in branches:
-            part = self._parts[branch]
-            if part.array not in arrays:
-                arrays[part.array] = self._array(part.array, start, stop)
-            found[branch] = take(arrays[part.array], part)
+        for name, wanted in by_array({branch: self._parts[branch] for branch in branches}).items():
+            found |= take(self._array(name, start, stop), wanted)
         return found
 
     def _array(self, name: str, start: int, stop: int) -> NDArray[Any]:

@@ -57,8 +57,10 @@ class ParquetSource(Source):
             self._stack = ExitStack()
             place = self._stack.enter_context(opened_binary(self.location))
         with _arrow_errors():
-            # With a buffer, a column of a row group is read bit by bit, not whole.
-            return parquet.ParquetFile(place, buffer_size=BUFFER_BYTES, page_checksum_verification=True)
+            # Else pyarrow would hold the columns of a whole row group, as they are stored.
+            return parquet.ParquetFile(
+                place, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+            )
 
     @cached_property
     def _leaves(self) -> Mapping[str, Leaf]:

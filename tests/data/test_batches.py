@@ -6,7 +6,7 @@ import torch
 from test_columns import config
 
 from jettagger.batch import InputSpec
-from jettagger.data.batches import Batches, bytes_per_jet, split, training_weights
+from jettagger.data.batches import Batches, bytes_per_jet
 from jettagger.data.prepared import prepare
 from jettagger.errors import JettaggerError
 from toy_jets import toy_jets, write_jets

@@ -17,6 +17,7 @@ from jettagger.data.sample_schema import TrainingWeights
 from jettagger.errors import JettaggerError
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.integer]
 Rows = NDArray[np.integer]
 
 
@@ -66,16 +67,21 @@ def weights_of(
     cells = len(classes) * bins.number
     shape = len(classes), bins.number
     jets_CK = np.bincount(cell_R, minlength=cells).reshape(shape)
-    sums_CK = np.bincount(cell_R, events_R[inside_R], minlength=cells).reshape(shape)
+    weighted = np.bincount(cell_R, events_R[inside_R], minlength=cells)
+    sums_CK = weighted.astype(np.float64).reshape(shape)
     notes: list[str] = []
     outside = len(rows_R) - int(inside_R.sum())
     if outside:
         where, _ = _spectrum(section)
-        notes.append(f"{where}: {outside} of {len(rows_R)} training jets lie outside the edges and are left out")
+        notes.append(
+            f"{where}: {outside} of {len(rows_R)} training jets lie outside the edges and are left out"
+        )
     factor_CK = _shaped(sums_CK, jets_CK, section, classes, notes)
     factor_CK, capped = _capped(factor_CK, jets_CK, sums_CK, section.cap)
     if capped:
-        notes.append(f"weights.training.cap: the weights of {capped} jets are lowered to {section.cap:g} × the mean")
+        notes.append(
+            f"weights.training.cap: the weights of {capped} jets are lowered to {section.cap:g} × the mean"
+        )
     if section.balance == "classes":
         factor_CK = factor_CK * _balancing(sums_CK * factor_CK, classes)[:, None]
     factor_R = np.zeros(len(rows_R), np.float32)
@@ -132,7 +138,7 @@ def _bins_of(prepared: Prepared, rows_R: Rows, section: TrainingWeights) -> _Bin
 
 def _shaped(
     sums_CK: Floats,
-    jets_CK: NDArray[np.int64],
+    jets_CK: Counts,
     section: TrainingWeights,
     classes: Sequence[str],
     notes: list[str],
@@ -157,7 +163,9 @@ def _shaped(
             if section.match is not None and section.match.to != name:
                 why += f", or {section.match.to} has none there"
             notes.append(f"{where}: {lost} jets of class {name} are left out: in their bins {why}")
-        reachable_K = wanted_CK[reference] > 0 if section.match is not None else np.ones(sums_CK.shape[1], bool)
+        reachable_K = (
+            wanted_CK[reference] > 0 if section.match is not None else np.ones(sums_CK.shape[1], bool)
+        )
         if empty := int((reachable_K & (jets_CK[number] == 0)).sum()):
             notes.append(f"{where}: class {name} has no jets in {empty} of {len(reachable_K)} bins")
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -166,9 +174,7 @@ def _shaped(
     return np.asarray(factor_CK * (kept_C / wanted_CK.sum(1))[:, None])
 
 
-def _capped(
-    factor_CK: Floats, jets_CK: NDArray[np.int64], sums_CK: Floats, cap: float | None
-) -> tuple[Floats, int]:
+def _capped(factor_CK: Floats, jets_CK: Counts, sums_CK: Floats, cap: float | None) -> tuple[Floats, int]:
     """Factors of at most `cap` times the mean of their class, and how many jets were lowered.
 
     The mean is that of the result, so that the cap holds exactly; each class keeps its sum of weights.
@@ -186,7 +192,7 @@ def _capped(
     return result_CK, capped
 
 
-def _limit(factor_K: Floats, jets_K: NDArray[np.int64], cap: float) -> float:
+def _limit(factor_K: Floats, jets_K: Counts, cap: float) -> float:
     """t such that the largest of min(factor, t) is `cap` times their mean over jets; inf if it is less anyhow.
 
     With the bins in ascending order and everything beyond bin k at the limit, t = cap · (Σ_k n f + t · n_above) / n;
@@ -213,7 +219,7 @@ def _balancing(sums_CK: Floats, classes: Sequence[str]) -> Floats:
     return np.asarray(sums_C.mean() / sums_C)
 
 
-def _largest(factor_CK: Floats, jets_CK: NDArray[np.int64]) -> float:
+def _largest(factor_CK: Floats, jets_CK: Counts) -> float:
     trained_CK = jets_CK * (factor_CK > 0)
     means_C = (trained_CK * factor_CK).sum(1) / np.maximum(trained_CK.sum(1), 1)
     ratio_CK = np.where(trained_CK > 0, factor_CK, 0.0) / np.where(means_C > 0, means_C, 1.0)[:, None]

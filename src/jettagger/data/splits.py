@@ -75,7 +75,9 @@ def split(prepared: Prepared, section: DataSection, fold: int | None = None) -> 
     return found
 
 
-def folds_of(prepared: Prepared, section: DataSection, group_J: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+def folds_of(
+    prepared: Prepared, section: DataSection, group_J: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """The fold of each jet, (J,). Raises JettaggerError for what is no whole number, or parts a group."""
     assert section.folds is not None, "without data.folds there are no folds"
     fold_J = prepared.extras[FOLD]
@@ -122,7 +124,7 @@ def _held_out(prepared: Prepared, side: object, name: str, group_J: NDArray[np.i
             f"{name}: a condition is expected, '{side}' is {values_J[other[0]]:g} for {len(other)} of "
             f"{len(values_J)} jets (write for example {side} == 0)"
         )
-    found_J = values_J == 1
+    found_J: Mask = values_J == 1
     _check_together(found_J, group_J, name, side)
     return found_J
 

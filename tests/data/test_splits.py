@@ -101,7 +101,9 @@ def test_no_jet_changes_sides_when_files_are_added(prepared, folder, sides):
     few, section = prepared(**sides)
     more, _ = prepared(
         **sides,
-        train={name: [str(folder / f"{name}_more.root"), str(folder / f"{name}.root")] for name in ("QCD", "Top")},
+        train={
+            name: [str(folder / f"{name}_more.root"), str(folder / f"{name}.root")] for name in ("QCD", "Top")
+        },
     )
 
     def by_origin(dataset):
@@ -116,14 +118,18 @@ def test_no_jet_changes_sides_when_files_are_added(prepared, folder, sides):
 @pytest.mark.parametrize("side", ["test", "validation"])
 def test_a_condition_that_parts_events_is_refused(prepared, side):
     dataset, section = prepared(**{side: "jet_index == 0"})
-    message = rf"data\.{side}: 'jet_index == 0' parts jets that stay together: \d+ groups, .*set data\.group_by"
+    message = (
+        rf"data\.{side}: 'jet_index == 0' parts jets that stay together: \d+ groups, .*set data\.group_by"
+    )
     with pytest.raises(JettaggerError, match=message):
         splits.split(dataset, section)
 
 
 def test_a_number_is_no_condition(prepared):
     dataset, section = prepared(validation="event_number % 10")
-    with pytest.raises(JettaggerError, match=r"data\.validation: a condition is expected, 'event_number % 10' is"):
+    with pytest.raises(
+        JettaggerError, match=r"data\.validation: a condition is expected, 'event_number % 10' is"
+    ):
         splits.split(dataset, section)
 
 
@@ -136,7 +142,10 @@ def test_a_jet_on_two_sides_is_refused(prepared):
 @pytest.mark.parametrize(
     ("sides", "message"),
     [
-        ({"validation": 1e-6}, r"classes\.\w+: no jet on the validation side of the split \(data\.validation: 1e-06"),
+        (
+            {"validation": 1e-6},
+            r"classes\.\w+: no jet on the validation side of the split \(data\.validation: 1e-06",
+        ),
         ({"test": 1e-6}, r"classes\.\w+: no jet on the test side of the split \(.*data\.test: 1e-06"),
         ({"test": "event_number >= 2000"}, r"classes\.Top: no jet on the training side of the split"),
     ],
@@ -236,10 +245,13 @@ def test_folds_and_fold_that_fit():
 
 @pytest.mark.parametrize("key", ["test", "validation"])
 @pytest.mark.parametrize(
-    "text", ["data/test/*.root", "test.root", "/data/test", "root://host/file", "data/*/x.h5", "[a.root, b.root]"]
+    "text",
+    ["data/test/*.root", "test.root", "/data/test", "root://host/file", "data/*/x.h5", "[a.root, b.root]"],
 )
 def test_files_are_no_condition(tmp_path, key, text):
-    with pytest.raises(JettaggerError, match=rf"data\.{key}: .* looks like files, and samples are written {{name: f"):
+    with pytest.raises(
+        JettaggerError, match=rf"data\.{key}: .* looks like files, and samples are written {{name: f"
+    ):
         configuration.loads(CONFIG.format(folder=tmp_path), overrides=[f"data.{key}={text}"])
 
 

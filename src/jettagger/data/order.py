@@ -103,9 +103,13 @@ def draws(factor_R: NDArray[np.float32], generator: np.random.Generator) -> Posi
     """R positions, ascending, each as often as its share of the factors asks for: R·f/Σf, rounded down or up.
 
     Systematic resampling (doi:10.1109/ISPA.2005.195385): equal steps through the cumulative sum from a random
-    offset, here in a random order of the jets, so that what alternates in the files cannot fall into step.
+    offset. Each file and class so gets what it is due, to about one jet; neighbours are shuffled first, so that
+    what alternates in the files cannot fall into step.
     """
-    order_R = generator.permutation(len(factor_R))
+    pieces = -(-len(factor_R) // PIECE)
+    within = generator.permuted(np.tile(np.arange(PIECE), (pieces, 1)), axis=1)
+    order_R = (np.arange(pieces)[:, None] * PIECE + within).ravel()
+    order_R = order_R[order_R < len(factor_R)]
     reached_R = np.cumsum(factor_R[order_R], dtype=np.float64)
     reached_R *= len(factor_R) / reached_R[-1]
     reached_R[reached_R >= reached_R[-1]] = len(factor_R)  # whatever the sum was rounded to

@@ -1,5 +1,7 @@
 """Batches: nothing lost, nothing twice, well shuffled, and the same order again, however they are made."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,11 @@ from hypothesis import strategies as st
 from test_columns import config
 
 from jettagger.batch import InputSpec
-from jettagger.data.batches import Batches, bytes_per_jet
+from jettagger.data.batches import Batches
 from jettagger.data.order import Order
 from jettagger.data.prepared import prepare
 from jettagger.data.resident import Resident, fits, needed
 from toy_jets import toy_jets, write_jets
-
 
 WAYS = {
     "in memory": {"shuffle": (1, 0)},
@@ -198,7 +199,7 @@ def test_batches_of_sorted_files_have_binomial_class_fractions(pool_jets, factor
         found, fractions = order.epoch(epoch), []
         for pool, edges in enumerate(order.batch_edges):
             positions_P = found.positions(pool)
-            for low, high in zip(edges[:-1], edges[1:], strict=True):
+            for low, high in pairwise(edges):
                 fractions.append(
                     (label_R[positions_P[low:high]].mean() - p) / (p * (1 - p) / (high - low)) ** 0.5
                 )

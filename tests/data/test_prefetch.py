@@ -72,9 +72,13 @@ def test_the_thread_ends_with_the_generator(how):
         next(iter(ahead(endless(), 2)))
     else:
         kind = KeyboardInterrupt if how == "interrupt" else ValueError
-        with pytest.raises(kind):
+
+        def consume():
             for _ in ahead(endless(), 2):
                 raise kind
+
+        with pytest.raises(kind):
+            consume()
 
 
 def test_a_generator_that_was_never_asked_starts_no_thread():

@@ -12,7 +12,6 @@ from jettagger import configuration
 from jettagger.data import spectra
 from jettagger.data.order import draws
 from jettagger.data.prepared import prepare
-from jettagger.data.sample_schema import TrainingWeights
 from jettagger.data.schema import DataConfig
 from jettagger.data.spectra import loss_weights, weights_of
 from jettagger.errors import JettaggerError

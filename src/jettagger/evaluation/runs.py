@@ -38,7 +38,7 @@ class Run(NamedTuple):
     """The resolved config."""
 
 
-class TestJets(NamedTuple):
+class ScoredJets(NamedTuple):
     """Jets that are scored: rows of a dataset."""
 
     prepared: Prepared
@@ -89,7 +89,7 @@ def predict_all(
     """What all runs and their baselines say of the test samples (or of `data`)."""
     found: list[Predictions] = []
     groups = _groups(runs)
-    reference: TestJets | None = None
+    reference: ScoredJets | None = None
     for run in runs:
         jets = _test_jets(run, data)
         if reference is None:
@@ -109,7 +109,7 @@ def predict_all(
     return found
 
 
-def _same_jets(one: TestJets, other: TestJets) -> bool:
+def _same_jets(one: ScoredJets, other: ScoredJets) -> bool:
     """Whether the same jets stand in the same order, with the same labels."""
     pairs = zip((*one.origin(), one.labels), (*other.origin(), other.labels), strict=True)
     return all(np.array_equal(mine, its) for mine, its in pairs)
@@ -125,7 +125,7 @@ def samples_from(data: Sequence[str]) -> Samples:
     return {name: SampleSection(files=files) for name, files in samples.items()}
 
 
-def _test_jets(run: Run, data: Sequence[str]) -> TestJets:
+def _test_jets(run: Run, data: Sequence[str]) -> ScoredJets:
     """The jets of `data`, or of the config's test samples, or those that its training held out."""
     config = run.tagger.config
     section = BaselinesSection.model_validate(run.document.get("baselines") or {})
@@ -144,10 +144,10 @@ def _test_jets(run: Run, data: Sequence[str]) -> TestJets:
     for record in prepared.records:
         if record.identity in known:
             raise JettaggerError(f"{record.path}: {run.name} was trained or validated on this file")
-    return TestJets(prepared, np.arange(len(prepared)))
+    return ScoredJets(prepared, np.arange(len(prepared)))
 
 
-def _held_out(run: Run, extras: Mapping[str, str | int | float]) -> TestJets:
+def _held_out(run: Run, extras: Mapping[str, str | int | float]) -> ScoredJets:
     """The jets of the training samples that are on the test side, or in the fold that was held out.
 
     The config is the bundle's own, and a jet's side hangs on nothing else: none of these was trained on, also
@@ -157,7 +157,7 @@ def _held_out(run: Run, extras: Mapping[str, str | int | float]) -> TestJets:
     prepared = prepare(config, config.data.train, role="data.train", extras=extras)
     # Where there are folds and a test side, the fold's network has seen neither; the test side is common to all.
     fold = run.tagger.card["fold"]["fold"] if isinstance(config.data.test, dict) else None
-    return TestJets(prepared, splits.split(prepared, config.data, fold).test)
+    return ScoredJets(prepared, splits.split(prepared, config.data, fold).test)
 
 
 def _check_samples(run: Run, samples: Samples) -> None:
@@ -174,7 +174,7 @@ def _check_samples(run: Run, samples: Samples) -> None:
 
 
 def _predictions(
-    run: Run, jets: TestJets, group: str | None, mc_dropout: int, say: Callable[[str], None]
+    run: Run, jets: ScoredJets, group: str | None, mc_dropout: int, say: Callable[[str], None]
 ) -> list[Predictions]:
     prepared = jets.prepared
     batches = Batches(prepared, jets.rows, BATCH, inputs=run.tagger.members[0].inputs)
@@ -238,7 +238,7 @@ def _mc_dropout(
     return [replace(common, name=f"{run.name} (MC dropout)", decomposition=decomposition)]
 
 
-def _baselines(run: Run, jets: TestJets, common: Predictions) -> list[Predictions]:
+def _baselines(run: Run, jets: ScoredJets, common: Predictions) -> list[Predictions]:
     section = BaselinesSection.model_validate(run.document.get("baselines") or {})
     found = []
     if section.cut is not None:

@@ -138,7 +138,9 @@ class Batches:
         if self.order.pools == 1:
             positions_P: Positions = np.arange(self.jets)
         else:
-            positions_P = np.unique(np.concatenate(batches))
+            positions_P = np.sort(np.concatenate(batches))
+            if self.order.draws:
+                positions_P = positions_P[np.diff(positions_P, prepend=-1) > 0]
         raw = self.read(positions_P)
         pool = _Pool(batches, positions_P, raw, offsets_of(raw))
         if self.order.pools == 1:

@@ -46,6 +46,11 @@ class Order:
         """Into how many pools an epoch is cut."""
         return len(self.batch_edges)
 
+    @property
+    def draws(self) -> bool:
+        """Whether a jet can come more than once in an epoch."""
+        return self._factor is not None
+
     def epoch(self, epoch: int) -> "EpochOrder":
         """The order of one epoch."""
         return EpochOrder(self._jets, self.pool_edges, self._shuffle, self._factor, epoch)

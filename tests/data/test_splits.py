@@ -155,6 +155,16 @@ def test_a_side_without_a_class_is_refused(prepared, sides, message):
         splits.split(*prepared(**sides))
 
 
+def test_jets_without_a_class_are_refused(prepared):
+    dataset, section = prepared(validation=0.2)
+    labels_J = dataset.labels_J.copy()
+    labels_J[:3] = -1
+    with pytest.raises(
+        JettaggerError, match=r"data\.train: 3 of 1200 jets have no class; training needs labelled"
+    ):
+        splits.split(replace(dataset, labels_J=labels_J), section)
+
+
 @pytest.mark.parametrize("validation", [0.2, "event_number % 7 == 0"])
 def test_every_jet_is_held_out_once_and_never_seen_by_its_fold(prepared, validation):
     dataset, section = prepared(folds={"k": 4}, validation=validation)

@@ -3,6 +3,7 @@
 Shapes: R jets of a split, P jets of a pool, B jets of a batch.
 """
 
+import math
 from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
@@ -162,13 +163,14 @@ class _Pool(NamedTuple):
 
 
 def bytes_per_jet(prepared: Prepared, inputs: InputSpec) -> float:
-    """Mean size in memory of what a model that looks at `inputs` needs of a jet."""
-    total = 1
+    """Mean size in memory of what a model that looks at `inputs` needs of a jet: 4 bytes a value."""
+    values = 0
     for shard in prepared.shards:
-        total += shard.jet.nbytes if inputs.jet and shard.jet is not None else 0
+        values += math.prod(shard.jet.shape) if inputs.jet and shard.jet is not None else 0
         for wanted in inputs.collections:
-            total += sum(block.nbytes for block in shard.collections[wanted.name] if block is not None)
-    return total / max(len(prepared), 1)
+            blocks = shard.collections[wanted.name]
+            values += sum(math.prod(block.shape) for block in blocks if block is not None)
+    return (1 + 4 * values) / max(len(prepared), 1)
 
 
 def _pool_jets(jets: int, size: float, pool_bytes: int) -> int:

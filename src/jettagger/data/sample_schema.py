@@ -107,9 +107,7 @@ def _ascending(edges: list[float]) -> list[float]:
 
 
 Edges = Annotated[list[float], Field(min_length=2), AfterValidator(_ascending)]
-Spectrum = Annotated[
-    dict[Annotated[str, AfterValidator(parsed)], Edges], Field(min_length=1, max_length=2)
-]
+Spectrum = Annotated[dict[Annotated[str, AfterValidator(parsed)], Edges], Field(min_length=1, max_length=2)]
 
 
 class MatchSection(Section):
@@ -141,7 +139,9 @@ class TrainingWeights(Section):
         problems = []
         shaped = self.flatten is not None or self.match is not None
         if self.flatten is not None and self.match is not None:
-            problems.append(Problem(("match",), "a spectrum is made flat or that of a class: leave flatten or match out"))
+            problems.append(
+                Problem(("match",), "a spectrum is made flat or that of a class: leave flatten or match out")
+            )
         if self.method == "sampling" and not shaped and self.balance == "none":
             message = "there is nothing to sample by: add balance: classes, flatten or match"
             problems.append(Problem(("method",), message))

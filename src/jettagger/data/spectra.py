@@ -71,11 +71,15 @@ def weights_of(
     outside = len(rows_R) - int(inside_R.sum())
     if outside:
         where, _ = _spectrum(section)
-        notes.append(f"{where}: {outside} of {len(rows_R)} training jets lie outside the edges and are left out")
+        notes.append(
+            f"{where}: {outside} of {len(rows_R)} training jets lie outside the edges and are left out"
+        )
     factor_CK = _shaped(sums_CK, jets_CK, section, classes, notes)
     factor_CK, capped = _capped(factor_CK, jets_CK, sums_CK, section.cap)
     if capped:
-        notes.append(f"weights.training.cap: the weights of {capped} jets are lowered to {section.cap:g} × the mean")
+        notes.append(
+            f"weights.training.cap: the weights of {capped} jets are lowered to {section.cap:g} × the mean"
+        )
     if section.balance == "classes":
         factor_CK = factor_CK * _balancing(sums_CK * factor_CK, classes)[:, None]
     factor_R = np.zeros(len(rows_R), np.float32)
@@ -157,7 +161,9 @@ def _shaped(
             if section.match is not None and section.match.to != name:
                 why += f", or {section.match.to} has none there"
             notes.append(f"{where}: {lost} jets of class {name} are left out: in their bins {why}")
-        reachable_K = wanted_CK[reference] > 0 if section.match is not None else np.ones(sums_CK.shape[1], bool)
+        reachable_K = (
+            wanted_CK[reference] > 0 if section.match is not None else np.ones(sums_CK.shape[1], bool)
+        )
         if empty := int((reachable_K & (jets_CK[number] == 0)).sum()):
             notes.append(f"{where}: class {name} has no jets in {empty} of {len(reachable_K)} bins")
     with np.errstate(divide="ignore", invalid="ignore"):

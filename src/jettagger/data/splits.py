@@ -75,7 +75,9 @@ def split(prepared: Prepared, section: DataSection, fold: int | None = None) -> 
     return found
 
 
-def folds_of(prepared: Prepared, section: DataSection, group_J: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+def folds_of(
+    prepared: Prepared, section: DataSection, group_J: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """The fold of each jet, (J,). Raises JettaggerError for what is no whole number, or parts a group."""
     assert section.folds is not None, "without data.folds there are no folds"
     fold_J = prepared.extras[FOLD]

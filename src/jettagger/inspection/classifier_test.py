@@ -77,7 +77,9 @@ def classifier_test(
             return None
         trees = _fitted(jets, ~held_out, seed)
         scores_J[held_out] = trees.decision_function(jets.values_JV[held_out])
-        rankings.append(metrics.rank(scores_J[held_out], jets.is_second_J[held_out], jets.weights_J[held_out]))
+        rankings.append(
+            metrics.rank(scores_J[held_out], jets.is_second_J[held_out], jets.weights_J[held_out])
+        )
         losses_KV.append(_losses(trees, jets, held_out, metrics.auc(rankings[-1]).value, seed + fold))
     measured = [metrics.auc(ranking) for ranking in rankings]
     auc = float(np.mean([one.value for one in measured]))
@@ -109,7 +111,9 @@ def _joined(
         w = weights[number][rows]
         fold = randomness.uniform_of(groups[number][rows], seed, "two samples") * FOLDS
         scale = len(rows) / w.sum() if w.sum() > 0 else 1.0
-        parts.append(_Jets(values[number][rows], np.full(len(rows), number == 1), w * scale, fold.astype(np.int64)))
+        parts.append(
+            _Jets(values[number][rows], np.full(len(rows), number == 1), w * scale, fold.astype(np.int64))
+        )
     joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     joined[0] = np.where(np.isfinite(joined[0]), joined[0], np.nan)
     return _Jets(*joined)

@@ -109,8 +109,8 @@ def whole(samples: Sequence[Kept]) -> Whole:
     """Joins samples, so that those of which only a part was kept keep their share."""
     jets, particles, weights, of_particles = [], [], [], []
     for kept in samples:
-        rows_J = np.arange(len(kept))
-        scaled = kept._replace(weights_J=kept.weights_J * (kept.read / len(kept)))
+        rows_J = np.arange(kept.jets)
+        scaled = kept._replace(weights_J=kept.weights_J * (kept.read / kept.jets))
         drawn = kept._replace(weights_J=kept.weights_J * (kept.read / max(kept.particle_jets, 1)))
         jets.append(jet_values(scaled, rows_J))
         particles.append(particle_values(drawn, rows_J))
@@ -138,14 +138,19 @@ def variable_gap(first: Values, second: Values, level: str, entries: tuple[float
         total = counts.total if counts.total else np.nan
         scaled.append((counts.sumw_B / total, counts.error_B / abs(total)))
     distance = ks_distance(first, second)
-    known = [float(np.isfinite(values.values_R).mean()) if len(values.values_R) else 0.0 for values in (first, second)]
+    known = [
+        float(np.isfinite(values.values_R).mean()) if len(values.values_R) else 0.0
+        for values in (first, second)
+    ]
     n_1, n_2 = (n * part for n, part in zip(entries, known, strict=True))
-    chi2, degrees = chi_squared(*scaled, entries) if level == "jet" else (None, None)
+    chi2, degrees = chi_squared(scaled[0], scaled[1], entries) if level == "jet" else (None, None)
     return VariableGap(
         name=first.name,
         level=level,
         ks=distance,
-        ks_p=float(special.kolmogorov(distance * np.sqrt(n_1 * n_2 / (n_1 + n_2)))) if n_1 * n_2 > 0 else np.nan,
+        ks_p=float(special.kolmogorov(distance * np.sqrt(n_1 * n_2 / (n_1 + n_2))))
+        if n_1 * n_2 > 0
+        else np.nan,
         chi2=chi2,
         degrees=degrees,
         chi2_p=float(special.chdtrc(degrees, chi2)) if chi2 is not None and degrees else None,

@@ -42,10 +42,10 @@ def correlation(names: Sequence[str], values_JV: NDArray[np.floating], weights_J
 
     The error of z is that of its influence function, so it also holds for variables that are not normal.
     """
-    values_JV = values_JV.astype(np.float64)
-    known_JV = np.isfinite(values_JV)
-    centre_V, scale_V = _standard(values_JV, known_JV)
-    z_JV = np.where(known_JV, (np.where(known_JV, values_JV, 0.0) - centre_V) / scale_V, 0.0)
+    x_JV = values_JV.astype(np.float64)
+    known_JV = np.isfinite(x_JV)
+    centre_V, scale_V = _standard(x_JV, known_JV)
+    z_JV = np.where(known_JV, (np.where(known_JV, x_JV, 0.0) - centre_V) / scale_V, 0.0)
     known = known_JV.astype(np.float64)
     weighted = weights_J[:, None]
     sums, first = known.T @ (weighted * known), z_JV.T @ (weighted * known)

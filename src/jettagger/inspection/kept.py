@@ -39,23 +39,33 @@ class Kept(NamedTuple):
     """-1 where there are no labels."""
     weights_J: NDArray[np.float64]
     group_J: NDArray[np.int64]
+    side_J: NDArray[np.int8]
+    """Index in `sides.SIDES`; -1 for what is on none."""
+    extras: dict[str, NDArray[np.float64]]
+    """What splits and training weights look at."""
     particles: tuple[ParticleRows, ...]
     """Of the first `particle_jets` rows."""
     particle_jets: int
 
-    def __len__(self) -> int:
+    @property
+    def jets(self) -> int:
+        """How many were kept."""
         return len(self.labels_J)
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
+    """Jets of a chunk, and the numbers that they are drawn by."""
+
     keys_J: NDArray[np.float64]
     values_JV: Floats
     labels_J: NDArray[np.int64]
     weights_J: NDArray[np.float64]
     group_J: NDArray[np.int64]
+    side_J: NDArray[np.int8]
+    extras_JX: NDArray[np.float64]
 
-    def taken(self, rows: NDArray[np.int64]) -> "_Part":
-        return _Part(*(array[rows] for array in self))
+    def taken(self, rows: NDArray[np.int64]) -> "Part":
+        return Part._make([array[rows] for array in self])
 
 
 class Reservoir:
@@ -65,29 +75,21 @@ class Reservoir:
         self._role, self._sample, self._limit = role, sample, limit
         self._particle_limit = min(limit, PARTICLE_JETS)
         self._read = 0
-        self._parts: list[_Part] = []
+        self._parts: list[Part] = []
         self._raw: list[tuple[NDArray[np.float64], RawInputs]] = []
         self._below = self._below_particles = 1.0
 
     def wanted(self, jets: int) -> NDArray[np.float64]:
-        """The random numbers of the next `jets` jets; those below `limit` may be kept."""
+        """The random numbers of the next `jets` jets; the smallest are kept."""
         numbers = np.arange(self._read, self._read + jets, dtype=np.int64)
         self._read += jets
         return randomness.uniform_of(numbers, 0, "inspection", self._role, self._sample)
 
-    def add(
-        self,
-        keys_J: NDArray[np.float64],
-        values_JV: Floats,
-        labels_J: NDArray[np.int64],
-        weights_J: NDArray[np.float64],
-        group_J: NDArray[np.int64],
-        raw: RawInputs,
-    ) -> None:
+    def add(self, part: Part, raw: RawInputs) -> None:
         """Jets with the numbers that `wanted` gave them."""
-        rows = np.flatnonzero(keys_J < self._below)
-        self._parts.append(_Part(keys_J, values_JV, labels_J, weights_J, group_J).taken(rows))
-        if sum(len(part.keys_J) for part in self._parts) > 2 * self._limit:
+        keys_J = part.keys_J
+        self._parts.append(part.taken(np.flatnonzero(keys_J < self._below)))
+        if sum(len(one.keys_J) for one in self._parts) > 2 * self._limit:
             self._compact()
         rows = np.flatnonzero(keys_J < self._below_particles)
         self._raw.append((keys_J[rows], _rows(raw, rows)))
@@ -95,7 +97,7 @@ class Reservoir:
             self._compact_particles()
 
     def _compact(self) -> None:
-        whole = _Part(*(np.concatenate(arrays) for arrays in zip(*self._parts, strict=True)))
+        whole = Part._make(np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
         order = np.argsort(whole.keys_J, kind="stable")[: self._limit]
         self._parts = [whole.taken(order)]
         if len(order) == self._limit:
@@ -109,7 +111,9 @@ class Reservoir:
         if len(order) == self._particle_limit:
             self._below_particles = float(keys[order[-1]])
 
-    def kept(self, names: tuple[str, ...], features: dict[str, tuple[str, ...]]) -> Kept | None:
+    def kept(
+        self, names: tuple[str, ...], features: dict[str, tuple[str, ...]], extras: tuple[str, ...]
+    ) -> Kept | None:
         """The jets, by their random numbers; None where there are none."""
         if not self._parts or not any(len(part.keys_J) for part in self._parts):
             return None
@@ -133,6 +137,8 @@ class Reservoir:
             labels_J=part.labels_J,
             weights_J=part.weights_J,
             group_J=part.group_J,
+            side_J=part.side_J,
+            extras=dict(zip(extras, part.extras_JX.T, strict=True)),
             particles=particles,
             particle_jets=len(self._raw[0][0]),
         )

@@ -6,12 +6,14 @@ the parts of it that a prediction uses.
 Shapes: J jets, V jet-level variables.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jettagger import randomness
+from jettagger.data import splits
 from jettagger.data.columns import Columns
 from jettagger.data.containers.base import Chunk, Source
 from jettagger.data.layout import Jets
@@ -22,10 +24,11 @@ from jettagger.data.values import number, taken
 from jettagger.errors import JettaggerError
 from jettagger.expressions import Jagged, Namespace, parse
 from jettagger.expressions.jagged import from_branch
-from jettagger.inspection.findings import Findings
+from jettagger.inspection.findings import Findings, Severity
 from jettagger.inspection.fingerprints import Hashes, fingerprints
-from jettagger.inspection.kept import Kept, Reservoir
+from jettagger.inspection.kept import Kept, Part, Reservoir
 from jettagger.inspection.overlaps import Marks
+from jettagger.inspection.sides import SIDES, folds_of, side_of
 from jettagger.inspection.statistics import Statistics
 from jettagger.inspection.survey import SurveyedFile
 from jettagger.inspection.terms import Term, class_terms, selection_terms
@@ -40,21 +43,26 @@ class Selected(NamedTuple):
     group_J: NDArray[np.int64]
     inputs: RawInputs
     spectators: dict[str, NDArray[np.float64]]
+    extras: dict[str, NDArray[np.float64]]
     hashes_J: Hashes
 
 
 class Walk:
     """What is gathered while files are read."""
 
-    def __init__(self, config: DataConfig, columns: Columns, findings: Findings, limit: int) -> None:
+    def __init__(
+        self, config: DataConfig, columns: Mapping[str, Columns], findings: Findings, limit: int
+    ) -> None:
+        """`columns` by role; at most `limit` jets of each sample are kept."""
         self._config, self._columns, self._findings, self._limit = config, columns, findings, limit
+        self._extras = tuple(splits.columns(config))
         self._cuts = selection_terms(config)
         self._classes = class_terms(config)
         self.yields = YieldCounter(tuple(config.classes))
         self.branches, self.variables = Statistics(), Statistics()
         self._reservoirs: dict[tuple[str, str], Reservoir] = {}
         self._marks: dict[tuple[str, str], list[tuple[Hashes, NDArray[np.int64]]]] = {}
-        spec = columns.spec
+        spec = columns["train"].spec
         self._features = {c.name: tuple(f.name for f in c.features) for c in spec.collections}
         self._jet_features = tuple(f"jet.{feature.name}" for feature in spec.jet)
 
@@ -84,7 +92,10 @@ class Walk:
 
     def kept(self) -> list[Kept]:
         """A random part of the selected jets of each sample."""
-        found = [r.kept(self.names, self._features) for r in self._reservoirs.values()]
+        found = [
+            reservoir.kept(self.names, self._features, self._extras if role == "train" else ())
+            for (role, _), reservoir in self._reservoirs.items()
+        ]
         return [one for one in found if one is not None]
 
     def marks(self) -> list[Marks]:
@@ -108,15 +119,15 @@ class Walk:
                 self._chunk(source.read(branches, start, stop), file, counter)
             except JettaggerError as error:
                 place = "data" if file.role != "against" else "--against"
-                severity = "error" if self._config.data.on_error == "stop" else "warning"
+                severity: Severity = "error" if self._config.data.on_error == "stop" else "warning"
                 message = str(error).replace(f"{file.path}: ", "")
-                self._findings.add("warning" if severity == "warning" else "error", place, message, file=file.path)
+                self._findings.add(severity, place, message, file=file.path)
                 complete = False
         return complete
 
     def _chunk(self, chunk: Chunk, file: SurveyedFile, counter: CutCounter) -> None:
-        jets = self._columns.layout.jets(chunk.branches, where=file.path)
-        namespace = self._columns.namespace(jets.branches, where=file.path)
+        jets = self._columns[file.role].layout.jets(chunk.branches, where=file.path)
+        namespace = self._columns[file.role].namespace(jets.branches, where=file.path)
         passes = [_condition(cut, namespace, len(jets)) for cut in self._cuts]
         belongs = self._belongs(namespace, file, len(jets)) if file.role != "against" else []
         counter.add(passes, belongs, len(jets))
@@ -130,14 +141,12 @@ class Walk:
 
     def _belongs(self, namespace: Namespace, file: SurveyedFile, jets: int) -> list[NDArray[np.bool_]]:
         return [
-            np.full(jets, term == file.sample)
-            if isinstance(term, str)
-            else _condition(term, namespace, jets)
+            np.full(jets, term == file.sample) if isinstance(term, str) else _condition(term, namespace, jets)
             for term in self._classes.values()
         ]
 
     def _labelled(self, chunk: Chunk, file: SurveyedFile) -> Selected:
-        table = self._columns.table(
+        table = self._columns[file.role].table(
             chunk.branches,
             start=chunk.start,
             sample=file.sample,
@@ -151,11 +160,12 @@ class Walk:
             table.group_J,
             table.inputs,
             table.spectators,
+            table.extras,
             fingerprints(table.inputs, table.spectators, len(table.labels_J)),
         )
 
     def _unlabelled(self, jets: Jets, file: SurveyedFile) -> Selected:
-        columns = self._columns
+        columns = self._columns[file.role]
         whole = columns.namespace(jets.branches, where=file.path)
         kept_J = np.flatnonzero(columns.selected(whole, len(jets)))
         count = len(kept_J)
@@ -176,6 +186,7 @@ class Walk:
             np.arange(count),
             inputs,
             columns.spectators(namespace, count),
+            {},
             np.empty(0, np.uint64),
         )
 
@@ -183,23 +194,32 @@ class Walk:
         jets = len(selected.labels_J)
         counter.selected += jets
         counter.sum_of_weights += float(selected.weights_J.sum())
+        side_J = side_of(self._config, file.role, selected.group_J, selected.extras)
         if file.role != "against":
-            self._count(file, selected)
+            self._count(file, selected, side_J)
         self._describe(selected)
         key = (file.role, file.sample)
         reservoir = self._reservoirs.setdefault(key, Reservoir(*key, self._limit))
         keys_J = reservoir.wanted(jets)
-        if jets:
-            values_JV = self._values(selected, jets)
-            reservoir.add(
-                keys_J, values_JV, selected.labels_J, selected.weights_J, selected.group_J, selected.inputs
-            )
+        if not jets:
+            return
+        names = self._extras if file.role == "train" else ()
+        extras_JX = np.stack([selected.extras[n] for n in names], 1) if names else np.empty((jets, 0))
+        values_JV = self._values(selected, jets)
+        labels_J, weights_J, group_J = selected.labels_J, selected.weights_J, selected.group_J
+        part = Part(keys_J, values_JV, labels_J, weights_J, group_J, side_J, extras_JX)
+        reservoir.add(part, selected.inputs)
 
-    def _count(self, file: SurveyedFile, selected: Selected) -> None:
-        for side, rows in sides_of(self._config, file.role, selected.group_J):
-            self.yields.add(side, selected.labels_J[rows], selected.weights_J[rows])
-            parts = self._marks.setdefault((side, file.sample), [])
+    def _count(self, file: SurveyedFile, selected: Selected, side_J: NDArray[np.int8]) -> None:
+        for side in np.unique(side_J):
+            rows = np.flatnonzero(side_J == side)
+            self.yields.add(SIDES[side], selected.labels_J[rows], selected.weights_J[rows])
+            parts = self._marks.setdefault((SIDES[side], file.sample), [])
             parts.append((selected.hashes_J[rows], selected.group_J[rows]))
+        fold_J = folds_of(self._config, selected.extras) if file.role == "train" else None
+        for fold in [] if fold_J is None else np.unique(fold_J):
+            rows = np.flatnonzero(fold_J == fold)
+            self.yields.add(f"fold {fold:g}", selected.labels_J[rows], selected.weights_J[rows])
 
     def _describe(self, selected: Selected) -> None:
         if selected.inputs.jet_JF is not None:
@@ -220,16 +240,6 @@ class Walk:
             columns.append(raw.lengths_J.astype(np.float32)[:, None])
             columns.append(_means(raw.values_NF, raw.lengths_J))
         return np.concatenate(columns, axis=1) if columns else np.empty((jets, 0), np.float32)
-
-
-def sides_of(
-    config: DataConfig, role: str, group_J: NDArray[np.int64]
-) -> list[tuple[str, NDArray[np.int64]]]:
-    """Which rows are on which side: the fraction for validation is taken out of `train`."""
-    if role != "train" or isinstance(config.data.validation, dict):
-        return [(role, np.arange(len(group_J)))]
-    held_out = randomness.uniform_of(group_J, 0, "validation") < config.data.validation
-    return [("train", np.flatnonzero(~held_out)), ("validation", np.flatnonzero(held_out))]
 
 
 def _condition(term: Term, namespace: Namespace, jets: int) -> NDArray[np.bool_]:

@@ -105,7 +105,7 @@ def count(values: Values, edges: Floats) -> Counts:
     bins = len(edges) - 1
     place_R = np.clip(np.searchsorted(edges, values.values_R[inside_R], side="right") - 1, 0, bins - 1)
     weights_R = values.weights_R[inside_R]
-    sumw_B = np.bincount(place_R, weights_R, bins)
+    sumw_B: Floats = np.asarray(np.bincount(place_R, weights_R, bins), np.float64)
     if values.jet_R is None:
         squares_B = np.bincount(place_R, weights_R**2, bins)
     else:
@@ -127,7 +127,7 @@ def jet_values(kept: Kept, rows_J: NDArray[np.int64]) -> list[Values]:
 
 def particle_values(kept: Kept, rows_J: NDArray[np.int64]) -> list[Values]:
     """The particle-level variables of the rows whose particles were kept."""
-    wanted_J = np.zeros(len(kept), bool)
+    wanted_J = np.zeros(kept.jets, bool)
     wanted_J[rows_J] = True
     found = []
     for particles in kept.particles:

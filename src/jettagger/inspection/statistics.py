@@ -14,6 +14,8 @@ SENTINELS = (
     *(-2147483648.0, 2147483647.0, 4294967295.0),
 )
 """Numbers that ntuples write where there is no value."""
+CHUNKS, PER_CHUNK = 50, 2000
+"""Chunks, and values of each, that are kept to see a variable's shape."""
 LARGE = 1e6
 """Values beyond this are suspicious in GeV, mm and rad."""
 
@@ -131,10 +133,19 @@ class Statistics:
 
     def __init__(self) -> None:
         self._running: dict[str, Running] = {}
+        self._few: dict[str, list[NDArray[np.float64]]] = {}
 
     def add(self, name: str, values_R: NDArray[Any]) -> None:
         """More values of a variable."""
         self._running.setdefault(name, Running(name)).add(values_R)
+        few = self._few.setdefault(name, [])
+        if len(few) < CHUNKS and len(values_R):
+            few.append(values_R[:: -(-len(values_R) // PER_CHUNK)].astype(np.float64))
+
+    def few(self, name: str) -> NDArray[np.float64]:
+        """Finite values of a variable from the first chunks, evenly taken: enough to see its shape."""
+        values_R = np.concatenate(self._few.get(name) or [np.empty(0)])
+        return values_R[np.isfinite(values_R)]
 
     def summaries(self) -> tuple[Summary, ...]:
         """All variables, in the order in which they were met."""

@@ -1,6 +1,6 @@
 """Every file of a config, opened and checked: faults are collected over all of them, not only the first one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from jettagger.data.columns import Columns
@@ -37,8 +37,12 @@ class SurveyedFile(NamedTuple):
 class Survey:
     """Looks at files one after the other and remembers what they have in common."""
 
-    def __init__(self, config: DataConfig, columns: Columns, findings: Findings) -> None:
+    def __init__(
+        self, config: DataConfig, columns: Mapping[str, Columns], terms: Sequence[Term], findings: Findings
+    ) -> None:
+        """`columns` by role; `terms` are expressions of other sections, computed for `data.train`."""
         self._config, self._columns, self._findings = config, columns, findings
+        self._more_terms = terms
         self._opening = opening_of(config)
         self._definitions = definitions(config)
         self._identities: dict[str, tuple[str, str]] = {}
@@ -89,11 +93,14 @@ class Survey:
 
     def _terms(self, role: str, weight: str | int | float) -> list[Term]:
         terms = input_terms(self._config)
-        return terms if role == "against" else [*terms, *label_terms(self._config, weight)]
+        if role == "against":
+            return terms
+        more = self._more_terms if role == "train" else ()
+        return [*terms, *label_terms(self._config, weight), *more]
 
     def _branches(self, source: Source, role: str, weight: str | int | float) -> frozenset[str] | None:
         """What the terms need of a file; None where one of them cannot be computed."""
-        path, columns = source.location, self._columns
+        path, columns = source.location, self._columns[role]
         terms = self._terms(role, weight)
         try:
             stored = source.branches
@@ -111,7 +118,7 @@ class Survey:
                 branches = columns.input_branches(stored, where=path) | self._weight_branches(source)
             else:
                 branches = columns.branches(stored, where=path, sample_weight=weight)
-            tried = self._tried(source, branches, good)
+            tried = self._tried(source, branches, good, columns)
         except JettaggerError as error:
             self._findings.add("error", "data", _moved(str(error), path), file=path)
             return None
@@ -119,7 +126,7 @@ class Survey:
 
     def _weight_branches(self, source: Source) -> frozenset[str]:
         """What event weights need, if the file has it: data has none."""
-        layout = self._columns.layout
+        layout = self._columns["against"].layout
         terms = label_terms(self._config, 1.0)[-2:]
         try:
             needed = required_branches(
@@ -139,14 +146,14 @@ class Survey:
             return False
         return True
 
-    def _tried(self, source: Source, branches: frozenset[str], terms: list[Term]) -> bool:
+    def _tried(self, source: Source, branches: frozenset[str], terms: list[Term], columns: Columns) -> bool:
         """Computes every term for the first entries; notes the branches' types and every fault."""
         if not branches:
             return False
         path = source.location
         chunk = source.read(branches, 0, min(source.entries, HEAD))
-        jets = self._columns.layout.jets(chunk.branches, where=path)
-        namespace = self._columns.namespace(jets.branches, where=path)
+        jets = columns.layout.jets(chunk.branches, where=path)
+        namespace = columns.namespace(jets.branches, where=path)
         fine = self._same_types(jets.branches, path)
         for term in terms:
             try:
@@ -161,9 +168,9 @@ class Survey:
         fine = True
         for name, array in branches.items():
             value = from_branch(name, array)
-            kind = f"one {value.dtype} a jet"
-            if isinstance(value, Jagged):
-                kind = f"a list of {value.values.dtype} a jet"
+            nested_here = isinstance(value, Jagged)
+            dtype = value.values.dtype if isinstance(value, Jagged) else value.dtype
+            kind = f"a list of {dtype} a jet" if nested_here else f"one {dtype} a jet"
             known, first = self._types.setdefault(name, (kind, path))
             if known == kind:
                 continue

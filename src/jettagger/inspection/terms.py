@@ -89,7 +89,9 @@ def input_terms(config: DataConfig) -> list[Term]:
         for axis, text in section.coordinates.model_dump().items() if section.coordinates else ():
             place = f"{key}.coordinates.{axis}"
             terms.append(Term(place, parse(text, where=place), "particles"))
-    return terms + [Term("spectators", parse(name, where="spectators"), "number") for name in config.spectators]
+    return terms + [
+        Term("spectators", parse(name, where="spectators"), "number") for name in config.spectators
+    ]
 
 
 def label_terms(config: DataConfig, sample_weight: str | int | float) -> list[Term]:

@@ -63,7 +63,9 @@ class CutCounter:
         self._after = np.zeros(cuts, np.int64)
         self._of_class = np.zeros((len(self._classes), cuts + 1), np.int64)
 
-    def add(self, passes: Sequence[NDArray[np.bool_]], belongs: Sequence[NDArray[np.bool_]], jets: int) -> None:
+    def add(
+        self, passes: Sequence[NDArray[np.bool_]], belongs: Sequence[NDArray[np.bool_]], jets: int
+    ) -> None:
         """`passes`: which jets pass each cut by itself; `belongs`: which are of each class."""
         self.read += jets
         kept_J = np.ones(jets, bool)

@@ -16,7 +16,7 @@ from jettagger import metrics, randomness
 
 Floats = NDArray[np.float64]
 FOLDS = 5
-LARGEST = 20_000
+LARGEST = 10_000
 """Jets of each sample that are used, at most."""
 LEAST = 100
 """Jets of each sample that are needed."""
@@ -66,9 +66,16 @@ def classifier_test(
     seed: int = 0,
 ) -> ClassifierTest | None:
     """The test; None with fewer than LEAST jets in a sample, or no positive sum of weights in a fold."""
+    from threadpoolctl import threadpool_limits
+
     if min(len(values[0]), len(values[1])) < LEAST or not names:
         return None
-    jets = _joined(values, weights, groups, seed)
+    # The trees are small: waiting for other threads would take longer than the work.
+    with threadpool_limits(1):
+        return _tested(names, _joined(values, weights, groups, seed), seed)
+
+
+def _tested(names: Sequence[str], jets: _Jets, seed: int) -> ClassifierTest | None:
     scores_J = np.empty(len(jets.weights_J))
     losses_KV, rankings = [], []
     for fold in range(FOLDS):

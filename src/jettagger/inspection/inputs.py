@@ -86,7 +86,7 @@ def judge_branches(config: DataConfig, statistics: Statistics, findings: Finding
                     _share(count, summary, f"equal {sentinel}"),
                     advice=_advice(config, summary.name, sentinel),
                 )
-        if summary.large:
+        if summary.large and not summary.whole:
             said = _share(summary.large, summary, f"are beyond 10^6 (up to {_extreme(summary):g})")
             findings.add("warning", where, said)
         _judge_spikes(config, summary, statistics.few(summary.name), where, findings)

@@ -38,6 +38,8 @@ class Summary(NamedTuple):
     at_minimum: int
     """Values that equal the smallest."""
     at_maximum: int
+    whole: bool
+    """Whether it holds whole numbers by its type, as event numbers do."""
     large: int
     """Finite values beyond 10^6 that are no sentinels."""
 
@@ -55,12 +57,14 @@ class Running:
         self._values = self._nan = self._infinite = self._large = 0
         self._sentinels = np.zeros(len(SENTINELS), np.int64)
         self._low, self._high = np.inf, -np.inf
+        self._whole = False
         self._at_low = self._at_high = 0
         self._finite, self._mean, self._squares = 0, 0.0, 0.0
 
     def add(self, values_R: NDArray[Any]) -> None:
         """More values, of any type of number."""
         self._values += len(values_R)
+        self._whole = values_R.dtype.kind in "iub"
         if values_R.dtype.kind == "f":
             finite_R = np.isfinite(values_R)
             if not finite_R.all():
@@ -124,6 +128,7 @@ class Running:
             std=float(np.sqrt(self._squares / self._finite)) if some else np.nan,
             at_minimum=self._at_low,
             at_maximum=self._at_high,
+            whole=self._whole,
             large=self._large,
         )
 

@@ -3,7 +3,7 @@
 Shapes: R rows (jets or particles), B bins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +53,8 @@ class Comparison(NamedTuple):
     effective: tuple[float, float]
     variables: tuple[VariableGap, ...]
     """The largest distance first."""
+    copies: dict[str, str]
+    """Jet-level variables that are left out, since their values are those of another one."""
     correlations: tuple[Correlation, Correlation]
     correlation_gaps: tuple[CorrelationGap, ...]
     """The most significant first."""
@@ -63,6 +65,8 @@ class Comparison(NamedTuple):
 def compare(reference: str, first: Sequence[Kept], other: str, second: Sequence[Kept]) -> Comparison:
     """Compares all the jets of two sets of samples, with their event weights."""
     sides = [whole(first), whole(second)]
+    copies = _copies(sides[0])
+    sides = [_without(side, copies) for side in sides]
     variables = []
     for level, values in (("jet", [s.jets for s in sides]), ("particle", [s.particles for s in sides])):
         variables += [
@@ -77,6 +81,7 @@ def compare(reference: str, first: Sequence[Kept], other: str, second: Sequence[
         jets=(len(sides[0].weights_J), len(sides[1].weights_J)),
         effective=(effective_entries(sides[0].weights_J), effective_entries(sides[1].weights_J)),
         variables=tuple(sorted(variables, key=lambda gap: -gap.ks)),
+        copies=copies,
         correlations=(correlations[0], correlations[1]),
         correlation_gaps=tuple(gaps(*correlations)),
         classifier=classifier_test(
@@ -124,6 +129,26 @@ def whole(samples: Sequence[Kept]) -> Whole:
         jets=joined(jets),
         particles=joined(particles),
         particle_weights_J=np.concatenate(of_particles),
+    )
+
+
+def _copies(side: Whole) -> dict[str, str]:
+    """Variables with the values of an earlier one: a spectator that is an input as well."""
+    first: dict[bytes, str] = {}
+    found = {}
+    for column, name in enumerate(side.names):
+        same = first.setdefault(side.values_JV[:, column].tobytes(), name)
+        if same != name:
+            found[name] = same
+    return found
+
+
+def _without(side: Whole, names: Mapping[str, str]) -> Whole:
+    columns = [column for column, name in enumerate(side.names) if name not in names]
+    return side._replace(
+        names=tuple(side.names[column] for column in columns),
+        values_JV=side.values_JV[:, columns],
+        jets=[values for values in side.jets if values.name not in names],
     )
 
 

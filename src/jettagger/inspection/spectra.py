@@ -79,7 +79,10 @@ def _spectrum(name: str, level: str, of_class: Mapping[str, Values]) -> Spectrum
 
 
 def edges_of(parts: Sequence[Floats]) -> Floats:
-    """Bins for several samples together: one a value for discrete variables, else the bulk in equal bins."""
+    """Bins for several samples together: one a value for discrete variables, else the bulk in equal bins.
+
+    Bins of whole numbers hold equally many of them each.
+    """
     values_R = np.concatenate([part[np.isfinite(part)] for part in parts])
     if not len(values_R):
         return np.array([0.0, 1.0])
@@ -94,6 +97,11 @@ def edges_of(parts: Sequence[Floats]) -> Floats:
     low, high = np.quantile(values_R, [TAIL, 1 - TAIL])
     if not high > low:
         low, high = different[0], different[-1]
+    if (different == np.round(different)).all():
+        width = max(int(np.ceil((high - low + 1) / BINS)), 1)
+        bins = int(np.ceil((high - low + 1) / width))
+        whole: Floats = np.floor(low) - 0.5 + width * np.arange(bins + 1.0)
+        return whole
     return np.linspace(low, high, BINS + 1)
 
 

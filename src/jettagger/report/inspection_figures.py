@@ -24,7 +24,7 @@ COMPARED = 12
 """Variables of a comparison that are drawn: those with the largest distance."""
 STEEP = 300.0
 """Largest over median density above which a panel is logarithmic."""
-LONGEST = 24
+LONGEST = 30
 """Characters of a label."""
 
 

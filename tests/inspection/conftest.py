@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from toy_jets import CONFIG, toy_jets, write_jets
 
 from jettagger import configuration
 from jettagger.inspection.inspect import inspect
+from toy_jets import CONFIG, toy_jets, write_jets
 
 
 @pytest.fixture
@@ -35,6 +35,12 @@ class Toy:
     def write(self):
         for name, branches in self.branches.items():
             write_jets(self.path(name), branches)
+
+    def without_test(self):
+        """The config then names the training samples alone."""
+        lines = self.config.read_text(encoding="utf-8").splitlines(keepends=True)
+        self.config.write_text("".join(x for x in lines if not x.startswith("  test:")), encoding="utf-8")
+        return self
 
     def inspect(self, *overrides, write=True, **options):
         if write:

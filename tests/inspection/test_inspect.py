@@ -3,9 +3,9 @@
 import awkward as ak
 import numpy as np
 import pytest
-from toy_jets import toy_jets, write_jets
 
 from jettagger.errors import JettaggerError
+from toy_jets import toy_jets, write_jets
 
 
 def told(found, severity):
@@ -84,7 +84,7 @@ def test_planted_missing_values_and_sentinels_are_counted(toy):
         branches["jet_sdmass"][:40] = -999
         branches["jet_tau3"][:100] = np.nan
         branches["jet_tau2"][:10] = 0
-    found = toy.inspect("data.test={}")
+    found = toy.without_test().inspect()
     mass, tau32 = summary(found, "jet.mass").summary, summary(found, "jet.tau32").summary
     assert (mass.values, mass.sentinels, mass.minimum, mass.at_minimum) == (800, {"-999": 80}, -999, 80)
     assert (tau32.nan, tau32.infinite) == (200, 0)
@@ -94,9 +94,7 @@ def test_planted_missing_values_and_sentinels_are_counted(toy):
     assert "inputs.jet.features.tau32: 25.0% of the values are missing (200 NaN" in warnings
     assert "inputs.jet.features.log_pt: 'log(jet_pt)' is 6.39693 for every jet" in warnings
     assert found.status == 0
-    again = toy.inspect(
-        "data.test={}", "inputs.jet.features.mass={value: jet_sdmass, sentinels: [-999]}", write=False
-    )
+    again = toy.inspect("inputs.jet.features.mass={value: jet_sdmass, sentinels: [-999]}", write=False)
     assert summary(again, "jet.mass").summary.nan == 80
     assert "jet.features.mass: 10.0% of the values are missing" in told(again, "warning")
 
@@ -212,12 +210,15 @@ def test_faults_of_single_files_are_all_named(toy):
     assert "data.train.Top: no file matches" in errors
     assert found.status == 2
     assert sum(flow.selected for flow in found.files) > 0
-    skipped = toy.inspect(
-        f"data.train.QCD=[{toy.path('QCD_train')}, {toy.path('empty')}]", "data.test={}", "data.on_error=skip",
+    skipped = toy.without_test().inspect(
+        f"data.train.QCD=[{toy.path('QCD_train')}, {toy.path('empty')}]", "data.on_error=skip",
         write=False,
     )  # fmt: skip
     assert skipped.status == 0
     assert "is empty (0 bytes)" in told(skipped, "warning")
+    nothing = toy.inspect("data.on_error=skip", "inputs.jet.features.mass=jet_sdmas", write=False)
+    assert nothing.status == 2
+    assert "data.train.QCD: data.on_error: skip leaves none of 1 files" in told(nothing, "error")
 
 
 def test_a_changed_type_is_found(toy):

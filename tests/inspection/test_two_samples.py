@@ -165,9 +165,9 @@ def test_weights_that_undo_a_shift_make_samples_alike():
 
 @pytest.mark.slow
 def test_the_classifier_is_rarely_wrong_about_equal_samples():
-    found = [run(table(100 + seed), table(500 + seed), seed=seed) for seed in range(40)]
-    assert np.mean([one.auc for one in found]) == pytest.approx(0.5, abs=0.015)
-    assert sum(one.p_value < 0.05 for one in found) <= 7  # 2 expected
+    found = [run(table(100 + seed), table(500 + seed), seed=seed) for seed in range(24)]
+    assert np.mean([one.auc for one in found]) == pytest.approx(0.5, abs=0.02)
+    assert sum(one.p_value < 0.05 for one in found) <= 4  # 1.2 expected
     pulls = [(one.auc - 0.5) / one.error for one in found]
     assert 0.6 < np.std(pulls) < 1.5
 

@@ -267,6 +267,11 @@ def _judge_yields(
         if flow.read and flow.complete and not flow.selected:
             said = f"data.selection leaves none of {flow.read} jets"
             findings.add("warning", "data.selection", said, file=flow.file)
+    for role, sample in dict.fromkeys((flow.role, flow.sample) for flow in flows):
+        mine = [flow for flow in flows if (flow.role, flow.sample) == (role, sample)]
+        if config.data.on_error == "skip" and not any(flow.complete for flow in mine):
+            said = f"data.on_error: skip leaves none of {len(mine)} files"
+            findings.add("error", f"data.{role}.{sample}", said)
     for role in _roles(config):
         mine = [flow for flow in flows if flow.role == role]
         read, selected = sum(f.read for f in mine), sum(f.selected for f in mine)

@@ -106,7 +106,7 @@ class Survey:
             stored = source.branches
             names = columns.layout.names(stored)
         except JettaggerError as error:
-            self._findings.error(error, where="data", file=path)
+            self._findings.add(self._severity, "data", _moved(str(error), path), file=path)
             return None
         good = [term for term in terms if self._has_branches(term, names, path)]
         branches = frozenset[str]()
@@ -120,7 +120,7 @@ class Survey:
                 branches = columns.branches(stored, where=path, sample_weight=weight)
             tried = self._tried(source, branches, good, columns)
         except JettaggerError as error:
-            self._findings.add("error", "data", _moved(str(error), path), file=path)
+            self._findings.add(self._severity, "data", _moved(str(error), path), file=path)
             return None
         return branches if tried and len(good) == len(terms) else None
 
@@ -142,7 +142,7 @@ class Survey:
         try:
             required_branches([term.expression], self._definitions, names, where=path)
         except JettaggerError as error:
-            self._findings.add("error", term.key, _moved(str(error), path), file=path)
+            self._findings.add(self._severity, term.key, _moved(str(error), path), file=path)
             return False
         return True
 
@@ -159,7 +159,7 @@ class Survey:
             try:
                 term.check(namespace, len(jets))
             except JettaggerError as error:
-                self._findings.add("error", term.key, _moved(str(error), path), file=path)
+                self._findings.add(self._severity, term.key, _moved(str(error), path), file=path)
                 fine = False
         return fine
 
@@ -176,7 +176,7 @@ class Survey:
                 continue
             nested = known.split()[0] != kind.split()[0]
             message = f"branch '{name}' holds {kind} here, and {known} in {first}"
-            self._findings.add("error" if nested else "warning", "data", message, file=path)
+            self._findings.add(self._severity if nested else "warning", "data", message, file=path)
             fine &= not nested
         return fine
 

@@ -169,6 +169,50 @@ def prepare(config: ConfigFile, set_: Overrides = None) -> None:
 
 
 @app.command()
+def inspect(
+    config: ConfigFile,
+    set_: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Report [default: inspect/<config name>]."),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against", metavar="NAME=FILES", help="Sample to compare, such as data; no labels; repeatable."
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference", metavar="SAMPLE", help="Training sample to compare with [default: all of them]."
+        ),
+    ] = None,
+    jets: Annotated[
+        int,
+        typer.Option("--jets", metavar="N", min=1, help="Most jets of a sample for figures and comparisons."),
+    ] = 100_000,
+) -> None:
+    """Look at all files of a config for whatever is wrong, and draw its inputs; trains nothing."""
+    from jettagger import configuration
+    from jettagger.report.inspection_run import inspect_config
+
+    recipe = configuration.recipe(configuration.load(config, set_ or ()))
+    status = inspect_config(
+        recipe.data,
+        recipe.baselines,
+        output or Path("inspect") / config.stem,
+        name=config.stem,
+        against=against or (),
+        reference=reference,
+        jets=jets,
+        say=_say,
+    )
+    if status:
+        raise typer.Exit(status)
+
+
+@app.command()
 def summary(
     config: ConfigFile,
     set_: Overrides = None,

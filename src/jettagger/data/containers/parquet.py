@@ -5,7 +5,7 @@ are verified where the file has them.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cached_property
 from itertools import pairwise
 from types import ModuleType
@@ -56,17 +56,15 @@ class ParquetSource(Source):
         if is_remote(self.location):
             self._stack = ExitStack()
             place = self._stack.enter_context(opened_binary(self.location))
-        with _arrow_errors():
-            # Else pyarrow would hold the columns of a whole row group, as they are stored.
-            return parquet.ParquetFile(
-                place, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
-            )
+        # Else pyarrow would hold the columns of a whole row group, as they are stored.
+        return parquet.ParquetFile(
+            place, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+        )
 
     @cached_property
     def _leaves(self) -> Mapping[str, Leaf]:
-        with _arrow_errors():
-            fields = self._file.schema_arrow
-            paths = [(field.name, *path) for field in fields for path in leaf_paths(field.type)]
+        fields = self._file.schema_arrow
+        paths = [(field.name, *path) for field in fields for path in leaf_paths(field.type)]
         if len(paths) != len(self._file.schema):
             raise JettaggerError(f"{self.location}: its columns do not fit its schema")
         found = {".".join(path): Leaf(number, path) for number, path in enumerate(paths)}
@@ -75,7 +73,7 @@ class ParquetSource(Source):
         return found
 
     @cached_property
-    def _edges(self) -> list[int]:
+    def _starts(self) -> list[int]:
         """First rows of the row groups, and the end."""
         metadata = self._file.metadata
         counts = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
@@ -84,7 +82,7 @@ class ParquetSource(Source):
         return [0, *np.cumsum(counts).tolist()]
 
     def _entries(self) -> int:
-        return int(self._edges[-1])
+        return int(self._starts[-1])
 
     def _branches(self) -> tuple[str, ...]:
         return tuple(self._leaves)
@@ -106,7 +104,7 @@ class ParquetSource(Source):
         found: list[tuple[int, int]] = []
         filled = 0.0
         for group, size in enumerate(self._group_bytes(branches)):
-            first, end = self._edges[group], self._edges[group + 1]
+            first, end = self._starts[group], self._starts[group + 1]
             if found and filled + size <= base.CHUNK_BYTES:
                 found[-1] = (found[-1][0], end)
                 filled += size
@@ -121,9 +119,8 @@ class ParquetSource(Source):
         leaves = {branch: self._leaves[branch] for branch in branches}
         columns = tuple(self._file.schema.column(leaf.number).path for leaf in leaves.values())
         batch_rows = max(int(BATCH_BYTES * self.entries / max(self._bytes(branches), 1.0)), 1)
-        with _arrow_errors():
-            table = self._table(columns, start, stop, batch_rows)
-            return {branch: leaf_values(table, leaf.path) for branch, leaf in leaves.items()}
+        table = self._table(columns, start, stop, batch_rows)
+        return {branch: leaf_values(table, leaf.path) for branch, leaf in leaves.items()}
 
     def _table(self, columns: tuple[str, ...], start: int, stop: int, batch_rows: int) -> Any:
         """Rows [start, stop), with no more of a row group in memory than these and one batch."""
@@ -151,9 +148,9 @@ class ParquetSource(Source):
 
     def _at(self, columns: tuple[str, ...], start: int, batch_rows: int) -> _Cursor:
         """Goes on where the last read of these columns stopped, if that is in the row group of `start`."""
-        group = int(np.searchsorted(self._edges[1:], start, side="right"))
+        group = int(np.searchsorted(self._starts[1:], start, side="right"))
         last, self._cursor = self._cursor, None
-        if last is not None and last.columns == columns and self._edges[group] <= last.row <= start:
+        if last is not None and last.columns == columns and self._starts[group] <= last.row <= start:
             return last
         batches = self._file.iter_batches(
             batch_rows,
@@ -161,7 +158,7 @@ class ParquetSource(Source):
             columns=list(columns),
             use_threads=False,
         )
-        return _Cursor(columns, self._edges[group], batches, None)
+        return _Cursor(columns, self._starts[group], batches, None)
 
 
 def _pyarrow_parquet(location: str) -> ModuleType:
@@ -173,16 +170,3 @@ def _pyarrow_parquet(location: str) -> ModuleType:
         ) from error
     parquet: ModuleType = pyarrow.parquet
     return parquet
-
-
-@contextmanager
-def _arrow_errors() -> Iterator[None]:
-    """`readable` does not know those of Arrow's errors that are no errors of Python's."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except pa.ArrowException as error:
-        if isinstance(error, ValueError | OSError | MemoryError | NotImplementedError):
-            raise
-        raise ValueError(str(error)) from error

@@ -4,6 +4,7 @@ Columns of numbers and lists keep their names; fields of structs, also in lists,
 are verified where the file has them.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
@@ -14,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jettagger.data.containers import base
-from jettagger.data.containers.arrow_arrays import leaf_paths, leaf_values
+from jettagger.data.containers.arrow_arrays import leaf_values, leaves_of
 from jettagger.data.containers.base import Source
 from jettagger.data.containers.fingerprint import fingerprint
 from jettagger.data.locations import is_remote, opened_binary
+from jettagger.data.locations import size as file_size
 from jettagger.errors import JettaggerError
 
 BUFFER_BYTES = 2**20
@@ -32,6 +34,9 @@ class Leaf(NamedTuple):
     """In the file."""
     path: tuple[str, ...]
     """Names of the column and of the structs' fields."""
+    width: int
+    """Bytes of a number."""
+    in_list: bool
 
 
 class _Cursor(NamedTuple):
@@ -64,13 +69,17 @@ class ParquetSource(Source):
     @cached_property
     def _leaves(self) -> Mapping[str, Leaf]:
         fields = self._file.schema_arrow
-        paths = [(field.name, *path) for field in fields for path in leaf_paths(field.type)]
-        if len(paths) != len(self._file.schema):
+        leaves = [leaf for field in fields for leaf in leaves_of(field.name, field.type)]
+        if len(leaves) != len(self._file.schema):
             raise JettaggerError(f"{self.location}: its columns do not fit its schema")
-        found = {".".join(path): Leaf(number, path) for number, path in enumerate(paths)}
-        if len(found) < len(paths):
+        found = {".".join(leaf.path): Leaf(number, *leaf) for number, leaf in enumerate(leaves)}
+        if len(found) < len(leaves):
             raise JettaggerError(f"{self.location}: a column's name stands twice")
         return found
+
+    @cached_property
+    def _size(self) -> int:
+        return file_size(self.location)
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -93,11 +102,23 @@ class ParquetSource(Source):
     def _bytes(self, branches: Collection[str]) -> float:
         return float(sum(self._group_bytes(branches)))
 
-    def _group_bytes(self, branches: Collection[str]) -> list[int]:
-        numbers = [self._leaves[branch].number for branch in branches]
-        metadata = self._file.metadata
-        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        return [sum(group.column(number).total_uncompressed_size for number in numbers) for group in groups]
+    def _group_bytes(self, branches: Collection[str]) -> list[float]:
+        """Size of some branches in each row group, about.
+
+        The sizes of columns are in the file, but pyarrow ends the process where what stands beside them is
+        damaged (SizeStatistics, pyarrow 26): so that of the row group is shared out. Numbers take their width,
+        lists the rest.
+        """
+        found = []
+        for group in range(len(self._starts) - 1):
+            rows = self._starts[group + 1] - self._starts[group]
+            whole = min(max(self._file.metadata.row_group(group).total_byte_size, 0), 100 * self._size)
+            numbers = rows * sum(leaf.width for leaf in self._leaves.values() if not leaf.in_list)
+            in_lists = sum(leaf.width for leaf in self._leaves.values() if leaf.in_list)
+            rest = max(whole - numbers, rows)
+            of = [self._leaves[branch] for branch in branches]
+            found.append(sum(rest * x.width / in_lists if x.in_list else rows * x.width for x in of))
+        return found
 
     def _ranges(self, branches: Collection[str]) -> list[tuple[int, int]]:
         """Row groups, joined where they are small and cut where they are large."""
@@ -109,7 +130,7 @@ class ParquetSource(Source):
                 found[-1] = (found[-1][0], end)
                 filled += size
                 continue
-            pieces = min(max(-(-size // base.CHUNK_BYTES), 1), max(end - first, 1))
+            pieces = min(max(math.ceil(size / base.CHUNK_BYTES), 1), max(end - first, 1))
             edges = [first + (end - first) * piece // pieces for piece in range(pieces + 1)]
             found += [(left, right) for left, right in pairwise(edges) if left < right]
             filled = size / pieces

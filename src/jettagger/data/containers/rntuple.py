@@ -5,11 +5,12 @@ uproot compares those of the header and the footer; those of the page lists and 
 on the bytes that are read anyway. Other writers leave the pages' out, uproot's own among them.
 """
 
-import copy
 import re
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,9 @@ class RNTuple:
     def __init__(self, tree: Any, location: str) -> None:
         self._location = location
         self._tree = _guarded(tree, location)
-
-    @property
-    def entries(self) -> int:
+        self._lock = Lock()
+        self.entries = int(self._tree.num_entries)
         """Number of entries."""
-        return int(self._tree.num_entries)
 
     @cached_property
     def columns(self) -> dict[str, Any]:
@@ -63,24 +62,23 @@ class RNTuple:
     def read(self, names: Collection[str], start: int, stop: int) -> dict[str, Any]:
         """The columns of entries [start, stop)."""
         paths = {name: self.columns[name].path for name in names}
-        arrays = self._before(stop).arrays(
-            filter_name=frozenset(paths.values()).__contains__, entry_start=start, entry_stop=stop
-        )
+        with self._clusters_before(stop):
+            arrays = self._tree.arrays(
+                filter_name=frozenset(paths.values()).__contains__, entry_start=start, entry_stop=stop
+            )
         return {name: _at(arrays, path.split(".")) for name, path in paths.items()}
 
-    def _before(self, stop: int) -> Any:
-        """The tree with the clusters that begin before `stop`.
-
-        uproot decompresses one cluster more where `stop` is the first entry of a cluster.
-        """
-        clusters = self._tree.cluster_summaries
-        needed = int(np.searchsorted(self.edges(()), stop, side="left"))
-        if needed == len(clusters):
-            return self._tree
-        part = copy.copy(self._tree)
-        part._ntuple = part
-        part._cluster_summaries = clusters[: max(needed, 1)]
-        return part
+    @contextmanager
+    def _clusters_before(self, stop: int) -> Iterator[None]:
+        """Hides the clusters from `stop` on: where one begins there, uproot decompresses it and throws it away."""
+        with self._lock:
+            clusters = self._tree.cluster_summaries
+            needed = int(np.searchsorted(self.edges(()), stop, side="left"))
+            self._tree._cluster_summaries = clusters[: max(needed, 1)]
+            try:
+                yield
+            finally:
+                self._tree._cluster_summaries = clusters
 
     def _cluster_bytes(self, names: Collection[str]) -> list[float]:
         """Uncompressed bytes of some columns in each cluster."""
@@ -140,14 +138,13 @@ class _Guard:
             self._with_checksum.add(description.locator.offset)
         try:
             self._read_page(destination, cluster, column, page, metadata)
-        except JettaggerError:
-            raise
         except Exception as error:
-            record = self._tree.column_records[column]
-            name = self._tree.all_fields[record.field_id].path or f"number {record.field_id}"
+            field = self._tree.all_fields[self._tree.column_records[column].field_id]
+            while field.path is None:  # what a vector holds has no name of its own
+                field = field.parent
             raise JettaggerError(
-                f"cannot read {self._location}: page {page} of field '{name}' in cluster {cluster} is damaged "
-                f"({type(error).__name__}: {error})"
+                f"cannot read {self._location}: page {page} of branch '{field.path}' in cluster {cluster} "
+                f"is damaged: {error}"
             ) from error
 
     def read_locator(self, locator: Any, uncompressed_bytes: int) -> tuple[Any, Any]:
@@ -157,20 +154,18 @@ class _Guard:
         chunk = self._tree.file.source.chunk(locator.offset, end + checksum_bytes)
         if checksum_bytes:
             content = np.asarray(chunk.raw_data)
-            self.compare(content[: locator.num_bytes], content[locator.num_bytes :], "a page")
+            if not _matches(content[: locator.num_bytes], content[locator.num_bytes :]):
+                raise ValueError("its checksum is not the one stored with it")
         cursor = uproot.source.cursor.Cursor(locator.offset)
         if locator.num_bytes >= uncompressed_bytes:
             return chunk, cursor
         whole = uproot.compression.decompress(chunk, cursor, {}, locator.num_bytes, uncompressed_bytes)
         return whole, uproot.source.cursor.Cursor(0)
 
-    def compare(self, content: NDArray[np.uint8], stored: NDArray[np.uint8], what: str) -> None:
-        """Raises JettaggerError where the checksum of `content` is not the one that is stored."""
-        found = xxhash.xxh3_64_intdigest(np.ascontiguousarray(content).data)
-        if len(stored) != _CHECKSUM.size or _CHECKSUM.unpack(stored.tobytes())[0] != found:
-            raise JettaggerError(
-                f"cannot read {self._location}: {what} is damaged: its checksum is not the one stored with it"
-            )
+
+def _matches(content: NDArray[np.uint8], stored: NDArray[np.uint8]) -> bool:
+    found = xxhash.xxh3_64_intdigest(np.ascontiguousarray(content).data)
+    return len(stored) == _CHECKSUM.size and _CHECKSUM.unpack(stored.tobytes())[0] == found
 
 
 def _guarded(tree: Any, location: str) -> Any:
@@ -181,5 +176,8 @@ def _guarded(tree: Any, location: str) -> Any:
         link = record.page_list_link
         chunk, _ = guard.read_locator(link.locator, link.env_uncomp_size)
         envelope = np.asarray(chunk.raw_data)
-        guard.compare(envelope[: -_CHECKSUM.size], envelope[-_CHECKSUM.size :], "a list of pages")
+        if not _matches(envelope[: -_CHECKSUM.size], envelope[-_CHECKSUM.size :]):
+            raise JettaggerError(
+                f"cannot read {location}: a list of pages is damaged: its checksum is not the one stored with it"
+            )
     return tree

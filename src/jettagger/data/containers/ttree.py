@@ -57,7 +57,8 @@ class Tree:
         """Branches that hold data, by name; not those of split objects, whose parts are branches below.
 
         A name is the branch's own (`Jet.PT` for Jet/Jet.PT), without the lengths of its axes (`Jet.Tau` for
-        Jet.Tau[5]), or the way to it where two have one name; members of objects follow behind a dot (Jet.SoftDroppedP4.fE).
+        Jet.Tau[5]), or the way to it where two have one name; members of objects follow behind a dot
+        (Jet.SoftDroppedP4.fE).
         """
         leaves = [(path, branch) for path, branch in self._tree.iteritems() if not branch.branches]
         short = [_short(branch.name) for _, branch in leaves]
@@ -90,13 +91,18 @@ class Tree:
         columns = {name: self.columns[name] for name in names}
         for name, column in columns.items():
             self._check_entries(name, column.branch)
-        arrays = self._tree.arrays(
-            sorted({column.path for column in columns.values()}),
-            entry_start=start,
-            entry_stop=stop,
-            decompression_executor=_Checked(self._location),
-            how=dict,
-        )
+        baskets = _Baskets(self._location)
+        try:
+            arrays = self._tree.arrays(
+                sorted({column.path for column in columns.values()}),
+                entry_start=start,
+                entry_stop=stop,
+                decompression_executor=baskets,
+                how=dict,
+            )
+        except Exception:
+            baskets.find_the_damaged_one()
+            raise
         return {name: _plain(arrays[column.path], column, name) for name, column in columns.items()}
 
     def _check_entries(self, name: str, branch: Any) -> None:
@@ -109,22 +115,36 @@ class Tree:
             raise JettaggerError(f"{self._location}: branch '{name}': the list of its baskets is damaged")
 
 
-class _Checked:
-    """Looks at each basket's key before uproot decompresses it, and says which basket it was that failed."""
+class _Baskets:
+    """The baskets of one reading: each one's key is looked at before uproot decompresses it."""
 
     def __init__(self, location: str) -> None:
         self._location = location
+        self._seen: list[tuple[Any, int]] = []
 
     def submit(self, task: Callable[..., object], /, chunk: Any, branch: Any, basket: int) -> None:
-        """uproot's call for each basket; `task` hands on what it reads and what it raises."""
-        content = np.asarray(chunk.raw_data)
-        first, last = branch.basket_entry_start_stop(basket)
-        if (trouble := basket_trouble(content, int(last - first))) is not None:
-            raise JettaggerError(
-                f"cannot read {self._location}: basket {basket} of branch '{_short(branch.name)}' "
-                f"(entries {first} to {last - 1}) is damaged: {trouble}"
-            )
+        """uproot's call for each basket; `task` keeps to itself what it reads and what it raises."""
+        self._seen.append((branch, basket))
+        first, stop = branch.basket_entry_start_stop(basket)
+        if (trouble := basket_trouble(np.asarray(chunk.raw_data), int(stop - first))) is not None:
+            raise self._damaged(branch, basket, trouble)
         task(chunk, branch, basket)
+
+    def find_the_damaged_one(self) -> None:
+        """Raises JettaggerError that names the basket, if one of them cannot be read alone either."""
+        for branch, basket in self._seen:
+            first, stop = branch.basket_entry_start_stop(basket)
+            try:
+                branch.array(entry_start=first, entry_stop=stop, array_cache=None)
+            except Exception as error:
+                raise self._damaged(branch, basket, str(error).splitlines()[0]) from error
+
+    def _damaged(self, branch: Any, basket: int, trouble: str) -> JettaggerError:
+        first, stop = branch.basket_entry_start_stop(basket)
+        return JettaggerError(
+            f"cannot read {self._location}: basket {basket} of branch '{_short(branch.name)}' "
+            f"(entries {first} to {stop - 1}) is damaged: {trouble}"
+        )
 
 
 def basket_trouble(content: NDArray[np.uint8], entries: int) -> str | None:

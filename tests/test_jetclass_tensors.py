@@ -5,12 +5,15 @@ Shapes: J jets, N particles, F features.
 """
 
 import math
+from functools import cache
 from pathlib import Path
 
 import awkward as ak
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jettagger import configuration, models
 from jettagger.data.columns import Columns
@@ -27,6 +30,7 @@ IDENTITY = tuple(f"part_{name}" for name in ("charge", "isChargedHadron", "isNeu
 IDENTITY += tuple(f"part_{name}" for name in ("isPhoton", "isElectron", "isMuon"))
 DISPLACEMENT = ("part_d0", "part_d0err", "part_dz", "part_dzerr")
 PLACE = ("part_deta", "part_dphi")
+RAW = ("part_px", "part_py", "part_energy", "part_d0val", "part_d0err", "part_dzval", "part_dzerr")
 ORDER = {
     "full": KINEMATICS + IDENTITY + DISPLACEMENT + PLACE,
     "kinpid": KINEMATICS + IDENTITY + PLACE,
@@ -119,14 +123,20 @@ def odd():
     return odd_jets()
 
 
-def seen(path, preset):
-    """The features after the first layer of the model, their names, and the particles of each jet."""
+@cache
+def built(preset):
+    """The config, its columns and its network."""
     config = configuration.load(CONFIGS / f"jetclass_{preset}.yaml")
     columns = Columns(config)
+    return config, columns, models.build(config.model, columns.spec, 10, torch.Generator().manual_seed(0))
+
+
+def seen(path, preset):
+    """The features after the first layer of the model, their names, and the particles of each jet."""
+    config, columns, model = built(preset)
     source = source_of(path, opening_of(config))
     needed = columns.branches(source.branches, where=str(path), sample_weight=1.0)
     rows, lengths = [], []
-    model = models.build(config.model, columns.spec, 10, torch.Generator().manual_seed(0))
     for chunk in source.chunks(needed):
         table = columns.table(
             chunk.branches, start=chunk.start, sample="any", sample_weight=1.0, where=str(path)
@@ -169,3 +179,38 @@ def test_the_jets_of_the_test_are_odd(odd):
         assert column.min() == (-0.8 if name == "part_deltaR" else -5)
     for name in ("part_d0err", "part_dzerr"):
         assert rows[:, ORDER["full"].index(name)].max() == 1
+
+
+def numbers(low, high):
+    return st.floats(low, high, width=32, allow_subnormal=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                **{
+                    name: numbers(-(2.0**40), 2.0**40)
+                    for name in ("part_px", "part_py", "part_d0val", "part_dzval")
+                },
+                **{name: numbers(0, 2.0**40) for name in ("part_energy", "part_d0err", "part_dzerr")},
+                **{name: numbers(-8, 8) for name in PLACE},
+                **{name: st.sampled_from([-1.0, 0.0, 1.0]) for name in IDENTITY},
+            }
+        ),
+        max_size=6,
+    ),
+    st.fixed_dictionaries({name: numbers(2.0**-10, 2.0**20) for name in ("jet_pt", "jet_energy")}),
+)
+def test_any_particle_gets_the_published_features(parts, jet):
+    _, columns, model = built("full")
+    branches = {
+        name: ak.unflatten(np.array([part[name] for part in parts], np.float32), [len(parts)])
+        for name in {*IDENTITY, *PLACE, *RAW}
+    }
+    branches |= {name: np.array([value], np.float32) for name, value in jet.items()}
+    raw, _ = columns.inputs(columns.namespace(branches, where="drawn"), 1)
+    found_NF = model.normalise(take(raw, offsets_of(raw), np.arange(1))).collections["particles"].features_NF
+    expected_NF = [[published(jet, part)[name] for name in ORDER["full"]] for part in parts]
+    np.testing.assert_allclose(found_NF, np.reshape(expected_NF, (-1, 17)), atol=TOLERANCE, rtol=0)

@@ -216,7 +216,7 @@ def test_ak4_reads_filled_slots_alone(first):
 def test_ak8_finds_the_candidates_of_each_jet(first):
     found = first("cms_pfnano_ak8")
     events = uproot.open(found.path)["Events"].arrays().to_list()
-    expected, vertices = [], []
+    expected, d0, vertices = [], [], []
     for event in events:
         for number, pt in enumerate(event["FatJet_pt"]):
             if not (
@@ -224,10 +224,14 @@ def test_ak8_finds_the_candidates_of_each_jet(first):
             ):
                 continue
             links = zip(event["FatJetPFCands_jetIdx"], event["FatJetPFCands_pFCandsIdx"], strict=True)
-            particles = [event["PFCands_pt"][index] for jet, index in links if jet == number]
-            expected.append(sorted(particles, reverse=True)[:100])
+            particles = [index for jet, index in links if jet == number]
+            particles = sorted(particles, key=lambda index, pt=event["PFCands_pt"]: -pt[index])[:100]
+            expected.append([event["PFCands_pt"][index] for index in particles])
+            tracks = [(event["PFCands_d0"][index], event["PFCands_d0Err"][index]) for index in particles]
+            d0.append([np.tanh(10 * value) if error > 0 else 0.0 for value, error in tracks])
             vertices.append(sum(jet == number for jet in event["FatJetSVs_jetIdx"]))
     log_pt = found.particles("log_pt")
     assert ak.num(log_pt).tolist() == [len(particles) for particles in expected]
     np.testing.assert_allclose(ak.flatten(log_pt), np.log(np.concatenate(expected)), rtol=1e-5)
+    np.testing.assert_allclose(ak.flatten(found.particles("d0")), np.concatenate(d0), atol=1e-6)
     assert found.inputs.collections["vertices"].lengths_J.tolist() == vertices

@@ -1,5 +1,6 @@
 """Batches: nothing lost, nothing twice, well shuffled, and the same order again, however they are made."""
 
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ from jettagger.data.batches import Batches
 from jettagger.data.order import Order
 from jettagger.data.prepared import prepare
 from jettagger.data.resident import Resident, fits, needed
+from jettagger.errors import JettaggerError
 from toy_jets import toy_jets, write_jets
 
 WAYS = {
@@ -280,3 +282,34 @@ def test_small_labels_become_what_a_loss_takes(prepared):
     small = replace(prepared, labels_J=prepared.labels_J.astype(np.uint8))
     small = replace(small, weights_J=prepared.weights_J.astype(np.float32))
     check_equal(Batches(small, np.arange(100), 64).epoch(0), Batches(prepared, np.arange(100), 64).epoch(0))
+
+
+def broken(prepared):
+    """The dataset with its last shard gone."""
+    from dataclasses import replace
+
+    last = prepared.shards[-1]
+    gone = {
+        name: block._replace(path=block.path.with_name("gone.h5")) for name, block in last.columns.items()
+    }
+    collections = {
+        name: blocks._replace(values=blocks.values._replace(path=blocks.values.path.with_name("gone.h5")))
+        for name, blocks in last.collections.items()
+    }
+    return replace(
+        prepared, shards=(*prepared.shards[:-1], last._replace(columns=gone, collections=collections))
+    )
+
+
+@pytest.mark.parametrize("way", ["in memory", "in pools"])
+def test_a_shard_that_vanishes_is_named_where_the_batch_is_asked_for(prepared, way):
+    with pytest.raises(JettaggerError, match=r"gone\.h5 cannot be read any more"):
+        list(make(broken(prepared), 64, **WAYS[way]).epoch(0))
+
+
+def test_an_epoch_that_is_left_leaves_no_thread(prepared):
+    epoch = make(prepared, 64, **WAYS["in pools"]).epoch(0)
+    next(epoch)
+    assert [thread.name for thread in threading.enumerate()].count("jettagger ahead") == 1
+    epoch.close()
+    assert "jettagger ahead" not in [thread.name for thread in threading.enumerate()]

@@ -124,8 +124,9 @@ def _bins_of(prepared: Prepared, rows_R: Rows, section: TrainingWeights) -> _Bin
     """The bin of each jet; the last bin of a variable contains its upper edge."""
     where, spectrum = _spectrum(section)
     bin_R, number = np.zeros(len(rows_R), np.int32), 1
+    columns = prepared.extras if spectrum else {}
     for column, edges in enumerate(spectrum.values()):
-        x_R = prepared.extras[_column(where, column)][rows_R]
+        x_R = columns[_column(where, column)][rows_R]
         edges_K = np.asarray(edges)
         here_R = np.searchsorted(edges_K, x_R, side="right") - 1
         here_R[x_R == edges_K[-1]] = len(edges) - 2

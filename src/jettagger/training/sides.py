@@ -43,9 +43,8 @@ def prepare_sides(
 ) -> Sides:
     """The jets to train on and those to validate with; says how many of which class there are.
 
-    `fold` says which of `data.folds` is held out.
+    `fold` says which of `data.folds` is held out; by default none is.
     """
-    splits.check_fold(data.data, fold)
     check_apart(data)
     prepared = prepare(data, data.data.train, role="data.train", extras=extras_of(data, section))
     for line in describe(prepared, "data.train"):

@@ -21,6 +21,10 @@ processes of jettagger or uproot, and two workers of a PyTorch DataLoader beside
 Processes start, and libraries are imported, before the clock does. Cold means that the files that are read
 have left the system's page cache (posix_fadvise); a disk may keep them in a cache of its own.
 
+Branches: the 17 that the features need and 2 labels, for everybody; uproot and jettagger also read
+event_number, by which jettagger keeps the jets of an event on one side of a split. weaver's default, to fetch a
+hundredth of each file at a time, is made for files of 100k jets; fetch_by_files reads one file after the other.
+
 Columns: jets/s by the wall clock and by the processors' time, of which a busy machine disturbs the second least;
 peak of RssAnon + RssShmem of all processes together while the row was timed; seconds to the first batch.
 """

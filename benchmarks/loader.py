@@ -21,6 +21,10 @@ processes of jettagger or uproot, and two workers of a PyTorch DataLoader beside
 Processes start, and libraries are imported, before the clock does. Cold means that the files that are read
 have left the system's page cache (posix_fadvise); a disk may keep them in a cache of its own.
 
+Branches: the 17 that the features need and 2 labels, for everybody; uproot and jettagger also read
+event_number, by which jettagger keeps the jets of an event on one side of a split. weaver's default, to fetch a
+hundredth of each file at a time, is made for files of 100k jets; fetch_by_files reads one file after the other.
+
 Columns: jets/s by the wall clock and by the processors' time, of which a busy machine disturbs the second least;
 peak of RssAnon + RssShmem of all processes together while the row was timed; seconds to the first batch.
 """
@@ -39,6 +43,7 @@ from typing import Any
 import uproot
 
 from jettagger.data.locations import find_files
+from jettagger.errors import JettaggerError
 from measuring import atlas_file, same_numbers
 from measuring.fresh_process import ScriptError
 from measuring.inputs import CLASSES
@@ -88,25 +93,48 @@ class Peers:
         return python
 
 
-def all_rows(found: dict[str, Files], peers: Peers, place: Place, table: Table) -> Iterator[Row]:
-    """Every row; what it needs is made, and the numbers are compared, before it is given."""
+def all_rows(found: dict[str, Files], peers: Peers, place: Place) -> Iterator[Row]:
+    """Every row of those that are installed."""
     for files in found.values():
         if files.container != "HDF5":
             yield from uproot_rows(files)
-        try:
-            ours = same_numbers.of_jettagger(files, place)
-        except ScriptError as error:
-            table.failures.append(f"{files.container}, jettagger: {error}")
-            continue
         yield from jettagger_rows(files, place)
         if files.container == "TTree" and peers.weaver:
-            same_numbers.compare(ours, same_numbers.of_weaver(files, place, peers.weaver), "weaver")
             yield from weaver_rows(files, place, peers.weaver)
         if files.container == "HDF5" and peers.salt:
-            same_numbers.compare(ours, same_numbers.of_salt(files, peers.salt), "salt")
             yield from salt_rows(files, peers.salt)
-    if "TTree" not in found:
-        table.notes.append("weaver-core: no TTree files, and it reads no others")
+
+
+def make_ready(files: Files, tree: Files, peers: Peers, place: Place) -> None:
+    """Writes the HDF5 file, fills the prepared data that are kept, and compares everybody's numbers."""
+    if files.container == "HDF5":
+        atlas_file.write(Path(files.paths[0]), tree.paths)
+    ours = same_numbers.of_jettagger(files, place)
+    if files.container == "TTree" and peers.weaver:
+        same_numbers.compare(ours, same_numbers.of_weaver(files, place, peers.weaver), "weaver")
+    if files.container == "HDF5" and peers.salt:
+        same_numbers.compare(ours, same_numbers.of_salt(files, peers.salt), "salt")
+
+
+def rows_ready(options: argparse.Namespace, peers: Peers, place: Place, table: Table) -> list[Row]:
+    """The rows that are asked for, with all that they need."""
+    found = root_files(options.folder)
+    if "TTree" in found:
+        jets = found["TTree"].jets
+        found["HDF5"] = Files("HDF5", {"jets": [str(place.folder / "jets.h5")]}, jets)
+    else:
+        table.notes.append("no TTree files: weaver reads no others, and salt's HDF5 file is made of them")
+    rows = [row for row in all_rows(found, peers, place) if re.search(options.rows, str(row.line))]
+    for name, files in found.items():
+        if not any(row.line.container == name for row in rows):
+            continue
+        table.notes.append(f"{name}: {files.jets} jets in {len(files.paths)} files")
+        try:
+            make_ready(files, found.get("TTree", files), peers, place)
+        except ScriptError as error:
+            table.failures.append(f"{name}: {error}")
+            rows = [row for row in rows if row.line.container != name]
+    return rows
 
 
 def measure(rows: list[Row], repeats: int, table: Table) -> None:
@@ -138,26 +166,19 @@ def main() -> None:
     table = Table()
     peers = Peers(options, table)
     with tempfile.TemporaryDirectory() as temporary:
-        place = Place(Path(temporary))
-        found = root_files(options.folder)
-        if "TTree" in found:
-            found["HDF5"] = hdf5_of(found["TTree"], place)
-        for name, files in found.items():
-            table.notes.append(f"{name}: {files.jets} jets in {len(files.paths)} files")
-        rows = [row for row in all_rows(found, peers, place, table) if re.search(options.rows, str(row.line))]
+        try:
+            rows = rows_ready(options, peers, Place(Path(temporary)), table)
+        except JettaggerError as error:
+            raise SystemExit(str(error)) from error
         measure(rows, options.repeats, table)
     ratios = ratios_of(table)
-    table.show(ratios)
+    if table.measured:
+        table.show(ratios)
     if options.json:
         document = {"machine": machine(), **table.as_json(ratios)}
         options.json.write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
     if table.failures:
         raise SystemExit("\n".join(["FAILED", *table.failures]))
-
-
-def hdf5_of(files: Files, place: Place) -> Files:
-    path = atlas_file.write(place.folder / "jets.h5", files.paths)
-    return Files("HDF5", {"jets": [str(path)]}, files.jets)
 
 
 def machine() -> dict[str, Any]:

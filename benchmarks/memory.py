@@ -9,7 +9,7 @@ The same is done before with a quarter of the files: what the peak has grown by,
 is the slope, which is 0 for a flat memory and about 4000 bytes a jet where all of it is held.
 
 The peak is that of RssAnon + RssShmem of all processes together, looked at every 20 ms. Limit: 2 GB. Inputs
-are the 17 features of `loader.py`. The whole takes about 7 kB of disk a jet in `work` (default: the system's
+are the 17 features of `loader.py`. The whole takes about 7 kB of disk a jet (14 GB) in `work` (default: the system's
 folder for temporary files), which is freed at the end unless `--keep` is given.
 """
 
@@ -27,6 +27,8 @@ from measuring.page_cache import files_below
 
 LIMIT = 2e9
 """Bytes."""
+DISK = 7000
+"""Bytes a jet, of both the ROOT files and the prepared data."""
 SCRIPT = BENCHMARKS / "measuring/memory_phases.py"
 
 
@@ -100,6 +102,11 @@ def main() -> None:
         parser.error("--files: at least 8, so that a quarter has both classes")
     folder = Path(tempfile.mkdtemp(prefix="jettagger-memory-", dir=options.work))
     try:
+        needed, free = DISK * options.files * options.jets, shutil.disk_usage(folder).free
+        if free < needed:
+            raise SystemExit(
+                f"{needed / 1e9:.0f} GB are needed in {folder}, {free / 1e9:.0f} GB are free: see --work"
+            )
         compare(folder, options)
     finally:
         if options.keep:
@@ -114,6 +121,7 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     print(f"{len(files)} files of {options.jets} jets: {sum(x.stat().st_size for x in files) / 1e9:.2f} GB")
     quarter = measure(files[: len(files) // 4], folder / "prepared quarter", options)
     print(said(quarter), flush=True)
+    shutil.rmtree(folder / "prepared quarter")
     whole = measure(files, folder / "prepared", options)
     print(said(whole))
     slope = (whole.peak - quarter.peak) / (whole.jets - quarter.jets)

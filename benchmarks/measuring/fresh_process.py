@@ -60,21 +60,24 @@ def run(script: Path, arguments: dict[str, Any], *, python: str = sys.executable
     The script is told its arguments as JSON, and tells its results with `measuring.stopwatch`.
     """
     allowed = sorted(os.sched_getaffinity(0))[:cores]
-    process = subprocess.Popen(
-        ["taskset", "--cpu-list", ",".join(map(str, allowed)), python, str(script), json.dumps(arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=_environment(python),
-    )
+    command = [
+        "taskset",
+        "--cpu-list",
+        ",".join(map(str, allowed)),
+        python,
+        str(script),
+        json.dumps(arguments),
+    ]
     errors: list[str] = []
-    drain = threading.Thread(target=lambda: errors.extend(process.stderr or ()))
-    drain.start()
-    watch = _Watch(process.pid)
-    events = list(_followed(process, watch))
-    watch.stop()
-    drain.join()
-    if process.wait():
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=_environment(python), **pipes) as process:
+        drain = threading.Thread(target=lambda: errors.extend(process.stderr or ()))
+        drain.start()
+        watch = _Watch(process.pid)
+        events = list(_followed(process, watch))
+        watch.stop()
+        drain.join()
+    if process.returncode:
         raise ScriptError(f"{script.name}: {''.join(errors[-1:]).strip()}\n{''.join(errors)}")
     return _outcome(events, watch.peaks)
 

@@ -19,6 +19,7 @@ def forget(paths: Iterable[str | Path]) -> None:
             os.close(descriptor)
 
 
-def files_below(folder: str | Path) -> list[Path]:
-    """All files of a folder."""
-    return [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+def files_below(path: str | Path) -> list[Path]:
+    """All files of a folder; a file is its own."""
+    path = Path(path)
+    return [path] if path.is_file() else [x for x in sorted(path.rglob("*")) if x.is_file()]

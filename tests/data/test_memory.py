@@ -5,16 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import awkward as ak
-import numpy as np
 import pytest
 
-from toy_jets import write_jets
+from toy_jets import jetclass_jets, write_jets
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from measuring.fresh_process import BENCHMARKS
-from measuring.inputs import BRANCHES, CLASSES, EVENT
+from measuring.inputs import CLASSES
 
 FILES, JETS = 64, 750
 SLOPE = 500
@@ -24,20 +22,9 @@ SLOPE = 500
 @pytest.fixture
 def jets_folder(tmp_path):
     """A file of each class with the branches of the 17 features, about 60 particles a jet."""
-    rng = np.random.default_rng(1)
     folder = tmp_path / "source"
-    for name, label in CLASSES.items():
-        counts = rng.poisson(60, 400)
-        branches = {
-            branch: ak.unflatten(rng.uniform(0.1, 1, counts.sum()).astype(np.float32), counts)
-            for branch in BRANCHES
-            if branch.startswith("part_")
-        }
-        branches |= {
-            b: rng.uniform(500, 600, 400).astype(np.float32) for b in BRANCHES if b.startswith("jet_")
-        }
-        branches |= {other: np.full(400, other == label) for other in CLASSES.values()}
-        write_jets(folder / f"{name}.root", branches | {EVENT: np.arange(400)}, rntuple=True)
+    for name in CLASSES:
+        write_jets(folder / f"{name}.root", jetclass_jets(name, 400, particles=60))
     return folder
 
 

@@ -53,12 +53,9 @@ class RNTuple:
 
     def forms(self, names: Collection[str]) -> dict[str, Any]:
         """Awkward's form of an entry of each column, as the header describes it."""
-        found = {}
-        for name in names:
-            path = self.columns[name].path
-            form, _ = self._tree.to_akform(filter_name=path.__eq__)
-            found[name] = _form_at(form, path.split("."))
-        return found
+        paths = {name: self.columns[name].path for name in names}
+        form, _ = self._tree.to_akform(filter_name=frozenset(paths.values()).__contains__)
+        return {name: _form_at(form, path.split(".")) for name, path in paths.items()}
 
     def size(self, names: Collection[str]) -> float:
         """Uncompressed bytes of some columns, as the page lists tell."""

@@ -30,13 +30,13 @@ class Written(NamedTuple):
     """`from` of the particles."""
 
 
-def config_for(written: Written) -> DataConfig:
-    """The toy config, with the names that the file uses."""
+def config_for(written: Written, **data: Any) -> DataConfig:
+    """The toy config, with the names that the file uses and other keys of `data`."""
     text = CONFIG.format(folder="nowhere").replace("from: part_*", f"from: {written.particles}")
     for name, stored in written.names.items():
         text = re.sub(rf"(?<![\w.]){name}(?!\w)", stored, text)
     document = yaml.safe_load(text)
-    document["data"] |= written.data
+    document["data"] |= written.data | data
     return DataConfig(**{key: x for key, x in document.items() if key in DataConfig.model_fields})
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import jettagger
 import other_containers as oc
+from jettagger.data.prepared import prepare
 from toy_jets import toy_jets
 
 
@@ -46,3 +47,24 @@ def test_the_command_predicts_from_any_container(trained_run, tmp_path, command)
             written.append(file["Top"][()])
     assert np.array_equal(written[0], written[1])
     assert np.array_equal(written[0], written[2])
+
+
+@pytest.mark.parametrize("write", [oc.parquet, oc.atlas, oc.energyflow])
+def test_training_files_are_prepared_from_any_container(tmp_path, write):
+    found = []
+    for of in (oc.ttree, write):
+        files = {}
+        for name in ("QCD", "Top"):
+            (tmp_path / of.__name__ / name).mkdir(parents=True)
+            files[name] = of(tmp_path / of.__name__ / name, toy_jets(name, 120, 1))
+        samples = {name: str(file.path) for name, file in files.items()}
+        config = oc.config_for(files["Top"], prepared=str(tmp_path / "prepared"), train=samples)
+        found.append(prepare(config, samples, role="data.train"))
+    root, other = found
+    rows = np.arange(len(root))
+    assert len(rows) > 100
+    assert np.array_equal(root.labels_J, other.labels_J)
+    ours, theirs = root.read(rows, root.spec), other.read(rows, other.spec)
+    assert np.array_equal(ours.jet_JF, theirs.jet_JF, equal_nan=True)
+    for left, right in zip(ours.collections["particles"], theirs.collections["particles"], strict=True):
+        assert np.array_equal(left, right)

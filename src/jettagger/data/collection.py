@@ -101,7 +101,7 @@ class CollectionColumns:
             if not np.isfinite(flat).all():
                 raise JettaggerError(
                     f"{place}: {(~np.isfinite(flat)).sum()} values are not finite: a particle has to lie "
-                    f"somewhere (leave such particles out by inputs.{self.name}.select)"
+                    f"somewhere (leave such particles out by inputs.{self.name}.select, or padding by data.slots)"
                 )
             columns.append(flat)
         return np.stack(columns, axis=1)

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,8 @@ from jettagger.errors import JettaggerError, unknown_name
 
 CHUNK_BYTES = 64 * 2**20
 """Uncompressed size that a chunk of entries may have, about."""
+MOST_CHUNKS = 3
+"""How many times that it may have, where a smaller chunk would decompress the same content again."""
 
 
 class Chunk(NamedTuple):
@@ -65,6 +68,15 @@ class Source(ABC):
         with readable(self.location):
             return self._identity()
 
+    def kinds(self, branches: Collection[str]) -> dict[str, str]:
+        """What an entry of each branch holds: a number, a list of numbers, a list of lists of numbers, text, …
+
+        Files whose kinds differ cannot be read as one sample: see `same_kinds`.
+        """
+        self._check(branches)
+        with readable(self.location):
+            return {name: kind(found) for name, found in self._types(branches).items()}
+
     def ranges(self, branches: Collection[str]) -> list[tuple[int, int]]:
         """Entry ranges of about CHUNK_BYTES each; they depend on the file and the branches alone."""
         self._check(branches)
@@ -103,6 +115,11 @@ class Source(ABC):
         """Entries, in order, at which a chunk can end without decompressing anything twice; may be empty."""
         return np.empty(0, np.int64)
 
+    def _types(self, branches: Collection[str]) -> Mapping[str, Any]:
+        """Of each branch awkward's type of one entry; without reading any, where the container can tell."""
+        arrays = self._read(sorted(branches), 0, 0)
+        return {name: ak.type(ak.Array(array)).content for name, array in arrays.items()}
+
     @abstractmethod
     def _entries(self) -> int: ...
 
@@ -120,16 +137,62 @@ class Source(ABC):
     def _read(self, branches: list[str], start: int, stop: int) -> dict[str, Any]: ...
 
 
+_MANY = {
+    "a number": "numbers",
+    "text": "texts",
+    "a record": "records",
+    "nothing": "nothing",
+    "a list of numbers": "lists of numbers",
+}
+
+
+def kind(found: Any) -> str:
+    """In words, for awkward's type of one entry; the width of numbers does not matter, nor that of lists."""
+    if found.parameters.get("__array__") in ("string", "bytestring"):
+        return "text"
+    if hasattr(found, "primitive"):
+        return "a number"
+    if hasattr(found, "fields"):
+        return "a record"
+    if not hasattr(found, "content"):
+        return "nothing"
+    return (
+        f"a list of {_MANY[kind(found.content)]}"
+        if kind(found.content) in _MANY
+        else "lists in lists in lists"
+    )
+
+
+def same_kinds(seen: dict[str, tuple[str, str]], source: Source, branches: Collection[str]) -> None:
+    """Notes the kinds of a file's branches in `seen` (branch -> kind, file).
+
+    Raises JettaggerError for one of another kind than in a file before: numbers and lists of them would be combined
+    without an error, only in another way.
+    """
+    for name, found in source.kinds(branches).items():
+        before, where = seen.setdefault(name, (found, source.location))
+        if before != found:
+            raise JettaggerError(
+                f"{source.location}: branch '{name}' holds {found} an entry, in {where} {before}"
+            )
+
+
 def moved(edges: list[int], offered: NDArray[np.int64]) -> list[int]:
-    """Edges of chunks, each moved to the nearest one that is offered, unless that is half a chunk away."""
+    """Edges of chunks, each moved to the nearest one that is offered, where that is less than half a chunk away.
+
+    Where the offered ones lie further apart, but not further than MOST_CHUNKS, an edge between them is left out.
+    """
     inner = np.array(edges[1:-1], np.int64)
     if not len(inner) or not len(offered):
         return edges
-    at = np.clip(np.searchsorted(offered, inner), 1, max(len(offered) - 1, 1))
-    below, above = offered[at - 1], offered[np.minimum(at, len(offered) - 1)]
-    near = np.where(inner - below <= np.abs(above - inner), below, above)
-    reach = min(np.diff(edges)) / 2
-    return [edges[0], *np.where(np.abs(near - inner) < reach, near, inner).tolist(), edges[-1]]
+    known = np.union1d(offered, [edges[0], edges[-1]])
+    at = np.searchsorted(known, inner, side="right")
+    below, above = known[at - 1], known[at]
+    near = np.where(inner - below <= above - inner, below, above)
+    step = min(np.diff(edges))
+    close = np.abs(near - inner) < step / 2
+    kept = np.where(close, near, inner)[close | (above - below > MOST_CHUNKS * step)]
+    return sorted({edges[0], edges[-1], *kept.tolist()})
 
 
 @contextmanager

@@ -400,7 +400,7 @@ def _branches(jets: Any) -> dict[str, Any]:
         return branches
     raise JettaggerError(
         f"predict: cannot take jets from {type(jets).__name__}: give an awkward record array, a dict of arrays, "
-        "a structured NumPy array, or the path of a file"
+        "a structured NumPy array, or the path of a ROOT file"
     )
 
 

@@ -1,9 +1,13 @@
 """Jets nested in events, and the particles that are linked to them, against loops."""
 
+import re
+from pathlib import Path
+
 import awkward as ak
 import numpy as np
 import pytest
 import uproot
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -12,6 +16,7 @@ from jettagger.data.columns import Columns
 from jettagger.data.layout import Layout, described
 from jettagger.data.reader import source_of
 from jettagger.data.schema import DataConfig
+from jettagger.data.units import FIRST_WORDS, LAST_WORDS
 from jettagger.errors import JettaggerError
 from jettagger.expressions import Jagged
 
@@ -386,3 +391,41 @@ def test_files_of_events(tmp_path, rntuple):
     table = columns.table(chunk.branches, start=0, sample="A", sample_weight=1.0, where=str(path))
     assert table.inputs.collections["pf"].lengths_J.tolist() == [2, 1, 1]
     assert np.allclose(table.inputs.collections["pf"].values_NF, [[12, 0.2], [10, 0.3], [10, 0.1], [15, 0.5]])
+
+
+def test_an_rntuple_as_atlas_writes_it(tmp_path):
+    path = tmp_path / "physlite.root"
+    ghost = ak.zip({key: ATLAS[f"Jets:Ghost.{key}"] for key in ("m_persKey", "m_persIndex")})
+    fields = {"Jets:pt": ATLAS["Jets:pt"], "Jets:Ghost": ghost, "Tracks:z0": ATLAS["Tracks:z0"]}
+    with uproot.recreate(path) as file:
+        file.mkrntuple("EventData", fields)
+    columns = Columns(atlas())
+    source = source_of(path)
+    needed = columns.branches(source.branches, where=str(path), sample_weight=1.0)
+    table = columns.table(
+        source.read(needed, 0, 2).branches, start=0, sample="A", sample_weight=1.0, where=str(path)
+    )
+    particles = table.inputs.collections["tracks"]
+    assert particles.lengths_J.tolist() == [2, 0, 1]
+    assert particles.values_NF.tolist() == [[3], [1], [5]]
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "layout.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_of_the_documentation_are_valid():
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    texts = [text for block in blocks for text in (block.splitlines() if "\ndata:" in block else [block])]
+    assert len(texts) > 6
+    for text in texts:
+        document = yaml.safe_load(text)
+        data = {"train": {"A": "a.root"}, **document["data"]}
+        classes = {"A": {"sample": next(iter(data["train"]))}, "B": "x < 0"}
+        inputs = document.get("inputs", {"jet": {"features": {"x": "x"}}})
+        Layout(DataConfig.model_validate({"data": data, "classes": classes, "inputs": inputs}))
+
+
+def test_the_words_of_energies_are_documented():
+    page = " ".join(PAGE.split())
+    assert " ".join(sorted(LAST_WORDS)) in page
+    assert " ".join(sorted(FIRST_WORDS)) in page

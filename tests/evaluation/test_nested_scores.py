@@ -1,13 +1,13 @@
 """Events with several jets: trained on, scored, and written one row an event."""
 
 import json
+import re
 
 import awkward as ak
 import h5py
 import numpy as np
 import pytest
 import uproot
-import yaml
 
 import jettagger
 from jettagger import configuration
@@ -37,7 +37,7 @@ def write_events(path, events, seed):
         },
         "PFCands": {"pt": pt, "eta": rng.normal(0, 1, len(pt))},
         "FatJetPFCands": {
-            "jetIdx": (rng.random(links.sum()) * np.repeat(jets, links)).astype(np.int32),
+            "jetIdx": (rng.random(links.sum()) * (np.repeat(jets, links) + 1)).astype(np.int32) - 1,
             "pFCandsIdx": (rng.random(links.sum()) * np.repeat(candidates, links)).astype(np.int32),
         },
     }
@@ -46,7 +46,10 @@ def write_events(path, events, seed):
         name: ak.zip({field: ak.unflatten(x, counts[name]) for field, x in fields.items()})
         for name, fields in branches.items()
     }
-    flat = {"event": np.arange(events, dtype=np.int64) + 10**6 * seed, "MET_pt": rng.exponential(50, events)}
+    flat = {
+        "event": np.arange(events, dtype=np.int64) + 10**6 * seed,
+        "MET_pt": rng.exponential(50e3, events),
+    }
     with uproot.recreate(path) as file:
         types = {name: x.dtype for name, x in flat.items()} | {name: x.type for name, x in nested.items()}
         file.mktree("Events", types)
@@ -61,6 +64,7 @@ data:
   test: {{Mix: {folder}/test.root}}
   validation: 0.25
   jets: FatJet_*
+  units: {{MET_*: MeV}}
   group_by: event
   selection: FatJet_pt > 210
   prepared: {folder}/prepared
@@ -91,9 +95,9 @@ def trained(tmp_path_factory):
     run.train(
         configuration.recipe(configuration.load(folder / "config.yaml", ())), folder / "run", say=lines.append
     )
-    assert (
-        yaml.safe_load((folder / "run" / "tagger" / "config.yaml").read_text())["data"]["jets"] == "FatJet_*"
-    )
+    (links,) = (line for line in lines if "links" in line)
+    assert re.fullmatch(r"  particles: \d+ of the links in inputs\.particles\.index lead nowhere", links)
+    assert "  converted from MeV → GeV: MET_pt" in lines
     return folder
 
 

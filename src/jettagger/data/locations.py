@@ -61,11 +61,23 @@ def opened_binary(location: str) -> Iterator[BinaryIO]:
         system, path = filesystem(location)
         with system.open(path, "rb", block_size=BLOCK_BYTES, cache_type="blockcache") as stream:
             if not stream.seekable():
-                raise JettaggerError(
-                    f"cannot read {location}: the server does not give parts of a file (range requests): "
-                    "copy the file here first"
-                )
+                raise _no_parts(location)
             yield cast(BinaryIO, stream)
+
+
+def beginning(location: str, count: int) -> bytes:
+    """The first bytes of a file, `count` of them or all that there are."""
+    if not is_remote(location):
+        with opened_binary(location) as stream:
+            return stream.read(count)
+    with reachable(location):
+        system, path = filesystem(location)
+        with system.open(path, "rb", cache_type="none") as remote:
+            # A server that does not know ranges is found at the second byte: the first ones it can always give.
+            remote.seek(1)
+            rest = remote.read(max(min(count, remote.size or count) - 1, 0))
+            remote.seek(0)
+            return bytes(remote.read(1) + rest)
 
 
 def filesystem(location: str) -> tuple[Any, str]:
@@ -102,7 +114,10 @@ def reachable(location: str) -> Iterator[None]:
 def unreachable(location: str, error: BaseException) -> JettaggerError | None:
     """The readable error, where `error` says that a file is not there or cannot be reached; else None."""
     if isinstance(error, FileNotFoundError):
-        return JettaggerError(f"no such file: {location}")
+        cause = error.__cause__
+        if cause is None or getattr(cause, "status", None) in (404, 410):
+            return JettaggerError(f"no such file: {location}")
+        error = cause  # fsspec says so of a file whose server refuses it, or is not there
     if isinstance(error, PermissionError):
         return JettaggerError(f"cannot read {location}: you may not read it ({error})")
     if not is_remote(location):
@@ -116,6 +131,8 @@ def unreachable(location: str, error: BaseException) -> JettaggerError | None:
         hint = f": did you mean {close}://?" if close else ""
         known = ", ".join(sorted(_PACKAGES))
         return JettaggerError(f"{location}: unknown protocol '{scheme}'{hint} (known: {known}, …)")
+    if isinstance(error, ValueError) and re.search("range requests|[Gg]ot more bytes", str(error)):
+        return _no_parts(location)
     host = urlsplit(location).netloc
     if isinstance(error, TimeoutError):
         return JettaggerError(f"cannot read {location}: {host} did not answer within {ANSWER_S} s")
@@ -125,6 +142,12 @@ def unreachable(location: str, error: BaseException) -> JettaggerError | None:
     if isinstance(error, OSError) or type(error).__module__.split(".")[0] == "aiohttp":
         return JettaggerError(f"cannot read {location}: {host} cannot be reached ({error})")
     return None
+
+
+def _no_parts(location: str) -> JettaggerError:
+    return JettaggerError(
+        f"cannot read {location}: the server does not give parts of a file (range requests): copy the file here"
+    )
 
 
 def find_files(patterns: str | list[str], *, where: str) -> list[str]:

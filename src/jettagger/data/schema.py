@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from jettagger.data.expression_text import ExpressionText, Name
 from jettagger.data.input_schema import CollectionSection, IndexSection, InputSection, with_names
 from jettagger.data.sample_schema import DataSection, WeightsSection
-from jettagger.errors import nearest
+from jettagger.errors import nearest, unknown_name
 from jettagger.expressions import parse
 from jettagger.schema import Problem, Section, refuse
 
@@ -75,6 +75,7 @@ class DataConfig(Section):
                 *_definition_problems(self.define),
                 *_spectator_problems(self),
                 *_index_problems(self),
+                *_match_problems(self),
             ]
         )
         return self
@@ -142,6 +143,15 @@ def _definition_problems(define: dict[str, str | int | float]) -> list[Problem]:
                 chain.append(name)
                 waiting += [(used, depth + 1) for used in uses[name]]
     return problems
+
+
+def _match_problems(config: DataConfig) -> list[Problem]:
+    """A spectrum that is to be matched to that of no class."""
+    match = config.weights.training.match
+    if match is None or match.to in config.classes:
+        return []
+    message = str(unknown_name("class", match.to, config.classes))
+    return [Problem(("weights", "training", "match", "to"), message, (("classes",),))]
 
 
 def _spectator_problems(config: DataConfig) -> list[Problem]:

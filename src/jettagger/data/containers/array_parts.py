@@ -8,7 +8,6 @@
 Shapes: N entries, P slots, F features.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -28,8 +27,8 @@ class Part(NamedTuple):
     """The array's name in the file."""
     fields: tuple[str, ...] = ()
     """From the outermost compound inwards."""
-    column: int | slice | tuple[int, ...] | None = None
-    """Number in the last axis, or several; None: all of it."""
+    column: int | None = None
+    """Number in the last axis; None: all of it."""
     masked: bool = False
     """Slots that are not `valid` are left out."""
 
@@ -129,7 +128,7 @@ def take(stored: NDArray[Any], wanted: Mapping[str, Part]) -> dict[str, Any]:
         for field in part.fields:
             values = values[field]
         if part.column is not None:
-            values = values[..., list(part.column) if isinstance(part.column, tuple) else part.column]
+            values = values[..., part.column]
         if values.dtype == bool:
             values = as_bool(values)
         found[branch] = filled.lists(values) if part.masked and filled is not None else values
@@ -188,19 +187,3 @@ def row_bytes(dtype: np.dtype[Any], shape: tuple[int, ...], fields: Iterable[str
     fields = list(fields)
     size = sum(dtype[field].itemsize for field in fields) if fields else dtype.itemsize
     return float(size * np.prod(shape[1:], dtype=np.float64))
-
-
-def families(columns: Iterable[str]) -> Mapping[str, list[str]]:
-    """Columns that are numbered without a gap from 0 or 1, such as E_0 … E_199, under the name E."""
-    numbered: dict[str, dict[int, str]] = {}
-    known = list(columns)
-    for column in known:
-        if match := re.fullmatch(r"(.*[^\d_])_(0|[1-9]\d*)", column):
-            numbered.setdefault(match[1], {})[int(match[2])] = column
-    found = {}
-    for stem, members in numbered.items():
-        first = min(members)
-        whole = first in (0, 1) and len(members) > 1 and max(members) - first + 1 == len(members)
-        if whole and stem not in known:
-            found[stem] = [members[number] for number in sorted(members)]
-    return found

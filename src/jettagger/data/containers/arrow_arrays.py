@@ -1,27 +1,40 @@
 """From Arrow's columns to NumPy and awkward arrays, without copies where there is nothing to convert."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jettagger.errors import JettaggerError
 
 
-def leaf_paths(kind: Any) -> list[tuple[str, ...]]:
-    """The fields, from the outermost struct inwards, of what a column of the type `kind` is stored as."""
+class ArrowLeaf(NamedTuple):
+    """What is stored as one column: it has neither fields nor lists of its own."""
+
+    path: tuple[str, ...]
+    """Names of the column and of the structs' fields, from the outermost inwards."""
+    width: int
+    """Bytes of a number; a guess for what is none."""
+    in_list: bool
+
+
+def leaves_of(name: str, kind: Any) -> list[ArrowLeaf]:
+    """What a column of the type `kind` is stored as."""
+    return [ArrowLeaf((name, *leaf.path), leaf.width, leaf.in_list) for leaf in _leaves(kind)]
+
+
+def _leaves(kind: Any) -> list[ArrowLeaf]:
     import pyarrow.types as is_
 
     if is_.is_struct(kind):
-        return [(field.name, *path) for field in kind for path in leaf_paths(field.type)]
+        return [leaf for field in kind for leaf in leaves_of(field.name, field.type)]
     if is_.is_map(kind):
-        return [("key", *path) for path in leaf_paths(kind.key_type)] + [
-            ("value", *path) for path in leaf_paths(kind.item_type)
-        ]
+        of_map = leaves_of("key", kind.key_type) + leaves_of("value", kind.item_type)
+        return [leaf._replace(in_list=True) for leaf in of_map]
     if is_.is_list(kind) or is_.is_large_list(kind) or is_.is_fixed_size_list(kind):
-        return leaf_paths(kind.value_type)
+        return [leaf._replace(in_list=True) for leaf in _leaves(kind.value_type)]
     if _is_extension(kind):
-        return leaf_paths(kind.storage_type)
-    return [()]
+        return _leaves(kind.storage_type)
+    return [ArrowLeaf((), max(kind.bit_width // 8, 1) if is_.is_primitive(kind) else 8, False)]
 
 
 def leaf_values(table: Any, path: tuple[str, ...]) -> Any:

@@ -19,6 +19,8 @@ from jettagger.errors import JettaggerError, unknown_name
 
 CHUNK_BYTES = 64 * 2**20
 """Uncompressed size that a chunk of entries may have, about."""
+MOST_CHUNKS = 3
+"""How many times that it may have, where a smaller chunk would decompress the same content again."""
 
 
 class Chunk(NamedTuple):
@@ -121,15 +123,21 @@ class Source(ABC):
 
 
 def moved(edges: list[int], offered: NDArray[np.int64]) -> list[int]:
-    """Edges of chunks, each moved to the nearest one that is offered, unless that is half a chunk away."""
+    """Edges of chunks, each moved to the nearest one that is offered, where that is less than half a chunk away.
+
+    Where the offered ones lie further apart, but not further than MOST_CHUNKS, an edge between them is left out.
+    """
     inner = np.array(edges[1:-1], np.int64)
     if not len(inner) or not len(offered):
         return edges
-    at = np.clip(np.searchsorted(offered, inner), 1, max(len(offered) - 1, 1))
-    below, above = offered[at - 1], offered[np.minimum(at, len(offered) - 1)]
-    near = np.where(inner - below <= np.abs(above - inner), below, above)
-    reach = min(np.diff(edges)) / 2
-    return [edges[0], *np.where(np.abs(near - inner) < reach, near, inner).tolist(), edges[-1]]
+    known = np.union1d(offered, [edges[0], edges[-1]])
+    at = np.searchsorted(known, inner, side="right")
+    below, above = known[at - 1], known[at]
+    near = np.where(inner - below <= above - inner, below, above)
+    step = min(np.diff(edges))
+    close = np.abs(near - inner) < step / 2
+    kept = np.where(close, near, inner)[close | (above - below > MOST_CHUNKS * step)]
+    return sorted({edges[0], edges[-1], *kept.tolist()})
 
 
 @contextmanager

@@ -6,8 +6,8 @@ An archive is read as a stream from the beginning of each array, also where it i
 
 import os
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from functools import cached_property
 from typing import IO, Any, NamedTuple
 
@@ -101,8 +101,7 @@ class NumpySource(Source):
         if self._file.read(len(NPY)) == NPY:
             return None
         self._file.seek(0)
-        with _zip_errors():
-            return zipfile.ZipFile(self._file)
+        return zipfile.ZipFile(self._file)
 
     @cached_property
     def _members(self) -> Mapping[str, Member]:
@@ -137,15 +136,13 @@ class NumpySource(Source):
 
     def _opened(self, name: str) -> _Stream:
         if self._archive is not None:
-            with _zip_errors():
-                stream: IO[bytes] = self._archive.open(f"{name}.npy")
+            stream: IO[bytes] = self._archive.open(f"{name}.npy")
             length = self._archive.getinfo(f"{name}.npy").file_size
         else:
             stream = self._file
             stream.seek(0)
             length = size(self.location)
-        with _zip_errors():
-            member, header = _header(stream, self.location, name)
+        member, header = _header(stream, self.location, name)
         expected = header + member.row * (member.shape[0] if member.shape else 1)
         if length != expected:
             raise JettaggerError(
@@ -178,8 +175,7 @@ class NumpySource(Source):
         stream = self._streams.pop(name, None)
         if stream is None or stream.position > start:
             stream = self._opened(name)
-        with _zip_errors():
-            values = stream.read(start, stop)
+        values = stream.read(start, stop)
         # Kept only after success: a stream that failed stands anywhere.
         self._streams[name] = stream
         return values
@@ -202,12 +198,3 @@ def _header(stream: IO[bytes], location: str, name: str) -> tuple[Member, int]:
     if min(shape, default=0) < 0:
         raise ValueError(f"the array '{name}' has the shape {shape}")
     return Member(dtype, shape), stream.tell()
-
-
-@contextmanager
-def _zip_errors() -> Iterator[None]:
-    """`readable` does not know the archive's own error."""
-    try:
-        yield
-    except zipfile.BadZipFile as error:
-        raise ValueError(str(error)) from error

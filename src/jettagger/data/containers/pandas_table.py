@@ -1,19 +1,17 @@
 """Tables that pandas wrote into HDF5 (`DataFrame.to_hdf`, format fixed or table), read without pandas.
 
-Columns keep their names. Columns that are numbered without a gap, E_0 … E_199, are offered as one list E as well:
-they are cut out of the block that holds them, which is faster than joining 200 columns.
+Columns keep their names. They lie in blocks of one type, so that 800 of them cost one read.
 """
 
 import io
 import pickle
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any, NoReturn
 
 import h5py
 import numpy as np
 
-from jettagger.data.containers.array_parts import Part, families
+from jettagger.data.containers.array_parts import Part
 from jettagger.errors import JettaggerError
 
 PANDAS_TYPE = "pandas_type"
@@ -37,20 +35,8 @@ def frame_parts(
 
 
 def _columns(whole: Part, names: list[str]) -> dict[str, Part]:
-    """Each column of a block, and the families of numbered ones."""
-    found = {name: whole._replace(column=number) for number, name in enumerate(names)}
-    for stem, members in families(names).items():
-        places = [names.index(member) for member in members]
-        found[stem] = whole._replace(column=_slice(places) or tuple(places))
-    return found
-
-
-def _slice(places: list[int]) -> slice | None:
-    """Places at equal distances need no copy."""
-    steps = {right - left for left, right in pairwise(places)}
-    if len(steps) != 1 or (step := steps.pop()) <= 0:
-        return None
-    return slice(places[0], places[-1] + 1, step)
+    """Each column of a block."""
+    return {name: whole._replace(column=number) for number, name in enumerate(names)}
 
 
 def _fixed(location: str, key: str, group: h5py.Group, arrays: Mapping[str, h5py.Dataset]) -> dict[str, Part]:

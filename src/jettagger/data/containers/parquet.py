@@ -4,8 +4,9 @@ Columns of numbers and lists keep their names; fields of structs, also in lists,
 are verified where the file has them.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cached_property
 from itertools import pairwise
 from types import ModuleType
@@ -14,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jettagger.data.containers import base
-from jettagger.data.containers.arrow_arrays import leaf_paths, leaf_values
+from jettagger.data.containers.arrow_arrays import leaf_values, leaves_of
 from jettagger.data.containers.base import Source
 from jettagger.data.containers.fingerprint import fingerprint
 from jettagger.data.locations import is_remote, opened_binary
+from jettagger.data.locations import size as file_size
 from jettagger.errors import JettaggerError
 
 BUFFER_BYTES = 2**20
@@ -32,6 +34,9 @@ class Leaf(NamedTuple):
     """In the file."""
     path: tuple[str, ...]
     """Names of the column and of the structs' fields."""
+    width: int
+    """Bytes of a number."""
+    in_list: bool
 
 
 class _Cursor(NamedTuple):
@@ -56,26 +61,28 @@ class ParquetSource(Source):
         if is_remote(self.location):
             self._stack = ExitStack()
             place = self._stack.enter_context(opened_binary(self.location))
-        with _arrow_errors():
-            # Else pyarrow would hold the columns of a whole row group, as they are stored.
-            return parquet.ParquetFile(
-                place, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
-            )
+        # Else pyarrow would hold the columns of a whole row group, as they are stored.
+        return parquet.ParquetFile(
+            place, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+        )
 
     @cached_property
     def _leaves(self) -> Mapping[str, Leaf]:
-        with _arrow_errors():
-            fields = self._file.schema_arrow
-            paths = [(field.name, *path) for field in fields for path in leaf_paths(field.type)]
-        if len(paths) != len(self._file.schema):
+        fields = self._file.schema_arrow
+        leaves = [leaf for field in fields for leaf in leaves_of(field.name, field.type)]
+        if len(leaves) != len(self._file.schema):
             raise JettaggerError(f"{self.location}: its columns do not fit its schema")
-        found = {".".join(path): Leaf(number, path) for number, path in enumerate(paths)}
-        if len(found) < len(paths):
+        found = {".".join(leaf.path): Leaf(number, *leaf) for number, leaf in enumerate(leaves)}
+        if len(found) < len(leaves):
             raise JettaggerError(f"{self.location}: a column's name stands twice")
         return found
 
     @cached_property
-    def _edges(self) -> list[int]:
+    def _size(self) -> int:
+        return file_size(self.location)
+
+    @cached_property
+    def _starts(self) -> list[int]:
         """First rows of the row groups, and the end."""
         metadata = self._file.metadata
         counts = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
@@ -84,7 +91,7 @@ class ParquetSource(Source):
         return [0, *np.cumsum(counts).tolist()]
 
     def _entries(self) -> int:
-        return int(self._edges[-1])
+        return int(self._starts[-1])
 
     def _branches(self) -> tuple[str, ...]:
         return tuple(self._leaves)
@@ -95,23 +102,35 @@ class ParquetSource(Source):
     def _bytes(self, branches: Collection[str]) -> float:
         return float(sum(self._group_bytes(branches)))
 
-    def _group_bytes(self, branches: Collection[str]) -> list[int]:
-        numbers = [self._leaves[branch].number for branch in branches]
-        metadata = self._file.metadata
-        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        return [sum(group.column(number).total_uncompressed_size for number in numbers) for group in groups]
+    def _group_bytes(self, branches: Collection[str]) -> list[float]:
+        """Size of some branches in each row group, about.
+
+        The sizes of columns are in the file, but pyarrow ends the process where what stands beside them is
+        damaged (SizeStatistics, pyarrow 26): so that of the row group is shared out. Numbers take their width,
+        lists the rest.
+        """
+        found = []
+        for group in range(len(self._starts) - 1):
+            rows = self._starts[group + 1] - self._starts[group]
+            whole = min(max(self._file.metadata.row_group(group).total_byte_size, 0), 100 * self._size)
+            numbers = rows * sum(leaf.width for leaf in self._leaves.values() if not leaf.in_list)
+            in_lists = sum(leaf.width for leaf in self._leaves.values() if leaf.in_list)
+            rest = max(whole - numbers, rows)
+            of = [self._leaves[branch] for branch in branches]
+            found.append(sum(rest * x.width / in_lists if x.in_list else rows * x.width for x in of))
+        return found
 
     def _ranges(self, branches: Collection[str]) -> list[tuple[int, int]]:
         """Row groups, joined where they are small and cut where they are large."""
         found: list[tuple[int, int]] = []
         filled = 0.0
         for group, size in enumerate(self._group_bytes(branches)):
-            first, end = self._edges[group], self._edges[group + 1]
+            first, end = self._starts[group], self._starts[group + 1]
             if found and filled + size <= base.CHUNK_BYTES:
                 found[-1] = (found[-1][0], end)
                 filled += size
                 continue
-            pieces = min(max(-(-size // base.CHUNK_BYTES), 1), max(end - first, 1))
+            pieces = min(max(math.ceil(size / base.CHUNK_BYTES), 1), max(end - first, 1))
             edges = [first + (end - first) * piece // pieces for piece in range(pieces + 1)]
             found += [(left, right) for left, right in pairwise(edges) if left < right]
             filled = size / pieces
@@ -121,9 +140,8 @@ class ParquetSource(Source):
         leaves = {branch: self._leaves[branch] for branch in branches}
         columns = tuple(self._file.schema.column(leaf.number).path for leaf in leaves.values())
         batch_rows = max(int(BATCH_BYTES * self.entries / max(self._bytes(branches), 1.0)), 1)
-        with _arrow_errors():
-            table = self._table(columns, start, stop, batch_rows)
-            return {branch: leaf_values(table, leaf.path) for branch, leaf in leaves.items()}
+        table = self._table(columns, start, stop, batch_rows)
+        return {branch: leaf_values(table, leaf.path) for branch, leaf in leaves.items()}
 
     def _table(self, columns: tuple[str, ...], start: int, stop: int, batch_rows: int) -> Any:
         """Rows [start, stop), with no more of a row group in memory than these and one batch."""
@@ -151,9 +169,9 @@ class ParquetSource(Source):
 
     def _at(self, columns: tuple[str, ...], start: int, batch_rows: int) -> _Cursor:
         """Goes on where the last read of these columns stopped, if that is in the row group of `start`."""
-        group = int(np.searchsorted(self._edges[1:], start, side="right"))
+        group = int(np.searchsorted(self._starts[1:], start, side="right"))
         last, self._cursor = self._cursor, None
-        if last is not None and last.columns == columns and self._edges[group] <= last.row <= start:
+        if last is not None and last.columns == columns and self._starts[group] <= last.row <= start:
             return last
         batches = self._file.iter_batches(
             batch_rows,
@@ -161,7 +179,7 @@ class ParquetSource(Source):
             columns=list(columns),
             use_threads=False,
         )
-        return _Cursor(columns, self._edges[group], batches, None)
+        return _Cursor(columns, self._starts[group], batches, None)
 
 
 def _pyarrow_parquet(location: str) -> ModuleType:
@@ -173,16 +191,3 @@ def _pyarrow_parquet(location: str) -> ModuleType:
         ) from error
     parquet: ModuleType = pyarrow.parquet
     return parquet
-
-
-@contextmanager
-def _arrow_errors() -> Iterator[None]:
-    """`readable` does not know those of Arrow's errors that are no errors of Python's."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except pa.ArrowException as error:
-        if isinstance(error, ValueError | OSError | MemoryError | NotImplementedError):
-            raise
-        raise ValueError(str(error)) from error

@@ -103,8 +103,7 @@ def unsound(layout: Any) -> str | None:
 
 def _check_header(location: str) -> None:
     """A ROOT file says how long it is; uproot opens one that was cut short and finds it empty."""
-    with locations.opened_binary(location) as stream:
-        header = stream.read(20)
+    header = locations.beginning(location, 20)
     if header[:4] != b"root":
         raise JettaggerError(f"{location} is no ROOT file: it does not begin with 'root'")
     size = locations.size(location)

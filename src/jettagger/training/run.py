@@ -27,6 +27,7 @@ from jettagger.batch import Feature, InputSpec
 from jettagger.data import splits
 from jettagger.data.batches import Batches
 from jettagger.data.columns import Columns
+from jettagger.data.containers.base import Source
 from jettagger.data.prepared import Prepared
 from jettagger.data.reader import opening_of, source_of
 from jettagger.data.schema import DataConfig
@@ -48,6 +49,8 @@ from jettagger.training.sides import Sides, prepare_sides
 
 NORMALISATION_JETS = 20_000
 """Training jets on which shifts and scales are measured: more than their precision needs."""
+FIRST_EVENTS = 256
+"""Events among which the check jets are looked for."""
 WORKING_POINTS = (0.3, 0.5, 0.8)
 """Efficiencies of a class for which the card gives thresholds."""
 
@@ -376,12 +379,23 @@ def _check_jets(data: DataConfig, prepared: Prepared) -> dict[str, Any]:
     parts = []
     for record in records.values():
         source = source_of(record.path, opening_of(data))
-        branches = Columns(data).input_branches(source.branches, where=record.path)
-        parts.append(source.read(branches, 0, min(per_file, source.entries)).branches)
+        columns = Columns(data)
+        branches = columns.input_branches(source.branches, where=record.path)
+        parts.append(_with_jets(columns, source, branches, per_file))
     # Where files order their branches differently, one may stand for a collection here and another there.
     for name in sorted(set.intersection(*(set(part) for part in parts))):
         found[name] = _concatenated([part[name] for part in parts])
     return found
+
+
+def _with_jets(columns: Columns, source: Source, branches: frozenset[str], jets: int) -> Mapping[str, Any]:
+    """The first entries of a file that hold so many jets; an event may hold none."""
+    if columns.config.data.jets is None:
+        return source.read(branches, 0, min(jets, source.entries)).branches
+    chunk = source.read(branches, 0, min(FIRST_EVENTS, source.entries))
+    entry_J = columns.layout.jets(chunk.branches, where=source.location).entry_J
+    entries = int(entry_J[:jets][-1]) + 1 if len(entry_J) else 0
+    return {name: array[:entries] for name, array in chunk.branches.items()}
 
 
 def _concatenated(arrays: Sequence[Any]) -> Any:

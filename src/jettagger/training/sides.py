@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from jettagger import baselines
 from jettagger.baselines import BaselinesSection
 from jettagger.data import splits
+from jettagger.data.layout import described
 from jettagger.data.prepared import Prepared, plan, prepare
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
@@ -84,6 +85,7 @@ def describe(prepared: Prepared, role: str) -> list[str]:
         kind, _, subject = name.partition(" ")
         if count and kind in meaning:
             lines.append("  " + meaning[kind].format(count, subject))
+    lines += [f"  {line}" for line in described(counts)]
     return lines
 
 

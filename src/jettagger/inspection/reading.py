@@ -197,7 +197,7 @@ class Walk:
         side_J = side_of(self._config, file.role, selected.group_J, selected.extras)
         if file.role != "against":
             self._count(file, selected, side_J)
-        self._describe(selected)
+            self._describe(selected)
         key = (file.role, file.sample)
         reservoir = self._reservoirs.setdefault(key, Reservoir(*key, self._limit))
         keys_J = reservoir.wanted(jets)

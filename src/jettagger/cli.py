@@ -64,6 +64,12 @@ def train(
     member: Annotated[
         int | None, typer.Option("--member", metavar="K", help="Train one member of the ensemble only.")
     ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option(
+            "--fold", metavar="K", help="Hold out fold K of data.folds [RUN: runs/<config name>-fold_K]."
+        ),
+    ] = None,
 ) -> None:
     """Train a network or an ensemble, and write the tagger."""
     from jettagger import configuration
@@ -72,10 +78,11 @@ def train(
     loaded = configuration.load(config, set_ or ())
     run.train(
         configuration.recipe(loaded),
-        output or Path("runs") / config.stem,
+        output or Path("runs") / (config.stem if fold is None else f"{config.stem}-fold_{fold}"),
         resume=resume,
         overwrite=overwrite,
         member=member,
+        fold=fold,
         say=_say,
     )
 
@@ -131,7 +138,10 @@ def evaluate(
 @app.command()
 def predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle, or run directory with one.")],
-    files: Annotated[list[str], typer.Argument(metavar="FILES...", help="ROOT files or globs.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILES...", help="Files, globs or URLs: ROOT, HDF5, NumPy, parquet."),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="scores.root, scores.h5 or scores.parquet.")
     ],

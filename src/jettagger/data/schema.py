@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from jettagger.data.expression_text import ExpressionText, Name
-from jettagger.data.input_schema import InputSection, with_names
+from jettagger.data.input_schema import CollectionSection, IndexSection, InputSection, with_names
 from jettagger.data.sample_schema import DataSection, WeightsSection
 from jettagger.errors import nearest, unknown_name
 from jettagger.expressions import parse
@@ -74,6 +74,7 @@ class DataConfig(Section):
                 *_class_problems(self),
                 *_definition_problems(self.define),
                 *_spectator_problems(self),
+                *_index_problems(self),
                 *_match_problems(self),
             ]
         )
@@ -165,4 +166,25 @@ def _spectator_problems(config: DataConfig) -> list[Problem]:
                 f"'{name}' is {taken[name]}, and both are columns of the predictions: define another name"
             )
             problems.append(Problem(("spectators", position), message))
+    return problems
+
+
+def _index_problems(config: DataConfig) -> list[Problem]:
+    """Links where jets are not nested in events, and inputs that link the same branches in different ways."""
+    problems = []
+    linked: dict[str, tuple[str, IndexSection]] = {}
+    for name, section in config.inputs.items():
+        if not isinstance(section, CollectionSection) or section.index is None:
+            continue
+        place = ("inputs", name, "index")
+        if config.data.jets is None:
+            message = (
+                "links particles to the jets of an event, and without data.jets an entry is a jet: say which "
+                "branches are those of the jets, such as data.jets: FatJet_*"
+            )
+            problems.append(Problem(place, message))
+        other, index = linked.setdefault(section.from_, (name, section.index))
+        if index != section.index:
+            message = f"inputs.{other} links the same branches '{section.from_}' to the jets in another way"
+            problems.append(Problem(place, message, (("inputs", other, "index"),)))
     return problems

@@ -17,6 +17,7 @@ from jettagger.data.sample_schema import TrainingWeights
 from jettagger.errors import JettaggerError
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.integer]
 Rows = NDArray[np.integer]
 
 
@@ -66,7 +67,8 @@ def weights_of(
     cells = len(classes) * bins.number
     shape = len(classes), bins.number
     jets_CK = np.bincount(cell_R, minlength=cells).reshape(shape)
-    sums_CK = np.bincount(cell_R, events_R[inside_R], minlength=cells).reshape(shape)
+    weighted = np.bincount(cell_R, events_R[inside_R], minlength=cells)
+    sums_CK = weighted.astype(np.float64).reshape(shape)
     notes: list[str] = []
     outside = len(rows_R) - int(inside_R.sum())
     if outside:
@@ -122,8 +124,9 @@ def _bins_of(prepared: Prepared, rows_R: Rows, section: TrainingWeights) -> _Bin
     """The bin of each jet; the last bin of a variable contains its upper edge."""
     where, spectrum = _spectrum(section)
     bin_R, number = np.zeros(len(rows_R), np.int32), 1
+    columns = prepared.extras if spectrum else {}
     for column, edges in enumerate(spectrum.values()):
-        x_R = prepared.extras[_column(where, column)][rows_R]
+        x_R = columns[_column(where, column)][rows_R]
         edges_K = np.asarray(edges)
         here_R = np.searchsorted(edges_K, x_R, side="right") - 1
         here_R[x_R == edges_K[-1]] = len(edges) - 2
@@ -136,7 +139,7 @@ def _bins_of(prepared: Prepared, rows_R: Rows, section: TrainingWeights) -> _Bin
 
 def _shaped(
     sums_CK: Floats,
-    jets_CK: NDArray[np.int64],
+    jets_CK: Counts,
     section: TrainingWeights,
     classes: Sequence[str],
     notes: list[str],
@@ -172,9 +175,7 @@ def _shaped(
     return np.asarray(factor_CK * (kept_C / wanted_CK.sum(1))[:, None])
 
 
-def _capped(
-    factor_CK: Floats, jets_CK: NDArray[np.int64], sums_CK: Floats, cap: float | None
-) -> tuple[Floats, int]:
+def _capped(factor_CK: Floats, jets_CK: Counts, sums_CK: Floats, cap: float | None) -> tuple[Floats, int]:
     """Factors of at most `cap` times the mean of their class, and how many jets were lowered.
 
     The mean is that of the result, so that the cap holds exactly; each class keeps its sum of weights.
@@ -192,7 +193,7 @@ def _capped(
     return result_CK, capped
 
 
-def _limit(factor_K: Floats, jets_K: NDArray[np.int64], cap: float) -> float:
+def _limit(factor_K: Floats, jets_K: Counts, cap: float) -> float:
     """t such that the largest of min(factor, t) is `cap` times their mean over jets; inf if it is less anyhow.
 
     With the bins in ascending order and everything beyond bin k at the limit, t = cap · (Σ_k n f + t · n_above) / n;
@@ -219,7 +220,7 @@ def _balancing(sums_CK: Floats, classes: Sequence[str]) -> Floats:
     return np.asarray(sums_C.mean() / sums_C)
 
 
-def _largest(factor_CK: Floats, jets_CK: NDArray[np.int64]) -> float:
+def _largest(factor_CK: Floats, jets_CK: Counts) -> float:
     trained_CK = jets_CK * (factor_CK > 0)
     means_C = (trained_CK * factor_CK).sum(1) / np.maximum(trained_CK.sum(1), 1)
     ratio_CK = np.where(trained_CK > 0, factor_CK, 0.0) / np.where(means_C > 0, means_C, 1.0)[:, None]

@@ -124,7 +124,7 @@ def _held_out(prepared: Prepared, side: object, name: str, group_J: NDArray[np.i
             f"{name}: a condition is expected, '{side}' is {values_J[other[0]]:g} for {len(other)} of "
             f"{len(values_J)} jets (write for example {side} == 0)"
         )
-    found_J = values_J == 1
+    found_J: Mask = values_J == 1
     _check_together(found_J, group_J, name, side)
     return found_J
 
@@ -152,7 +152,13 @@ def _refuse_both(test_J: Mask, validation_J: Mask, section: DataSection) -> None
 
 
 def _check_classes(prepared: Prepared, train: Rows, held_out: dict[str, Rows], section: DataSection) -> None:
-    """Raises JettaggerError when a class is absent from a side."""
+    """Raises JettaggerError when jets are in no class, or a class is absent from a side."""
+    unknown = int(((prepared.labels_J < 0) | (prepared.labels_J >= len(prepared.classes))).sum())
+    if unknown:
+        raise JettaggerError(
+            f"data.train: {unknown} of {len(prepared)} jets have no class; training needs labelled jets: check "
+            "`classes` against `data.selection`"
+        )
     asked = {"data.validation": section.validation, "data.test": section.test}
     asked = {name: value for name, value in asked.items() if not isinstance(value, dict)}
     told = ", ".join(f"{name}: {value}" for name, value in asked.items())

@@ -78,7 +78,8 @@ def to_html(inspection: Inspection, drawings: Sequence[Drawing], images: dict[st
     title = f"Inspection of {inspection.name}"
     errors = sum(finding.severity == "error" for finding in inspection.findings)
     warnings = len(inspection.findings) - errors
-    lead = f"{number_of(len(inspection.files), 'file')}; {number_of(errors, 'error')}, {number_of(warnings, 'warning')}."
+    wrong = f"{number_of(errors, 'error')}, {number_of(warnings, 'warning')}"
+    lead = f"{number_of(len(inspection.files), 'file')}; {wrong}."
     opening = (
         f'<header>\n<h1>{escape(title)}</h1>\n<p class="lead">{lead}</p>\n</header>\n'
         f'<nav aria-label="Sections">{"".join(links)}</nav>'

@@ -6,7 +6,7 @@ the parts of it that a prediction uses.
 Shapes: J jets, V jet-level variables.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from jettagger.expressions import Jagged, Namespace, parse
 from jettagger.expressions.jagged import from_branch
 from jettagger.inspection.findings import Findings, Severity
 from jettagger.inspection.fingerprints import Hashes, fingerprints
-from jettagger.inspection.kept import Kept, Part, Reservoir
+from jettagger.inspection.kept import Kept, Part, Reservoir, rows_of
 from jettagger.inspection.overlaps import Marks
 from jettagger.inspection.sides import SIDES, folds_of, side_of
 from jettagger.inspection.statistics import Statistics
@@ -218,14 +218,22 @@ class Walk:
         key = (file.role, file.sample)
         reservoir = self._reservoirs.setdefault(key, Reservoir(*key, self._limit))
         keys_J = reservoir.wanted(jets)
-        if not jets:
+        rows = np.flatnonzero(keys_J < reservoir.below)
+        if not len(rows):
             return
+        raw = rows_of(selected.inputs, rows)
         names = self._extras if file.role == "train" else ()
-        extras_JX = np.stack([selected.extras[n] for n in names], 1) if names else np.empty((jets, 0))
-        values_JV = self._values(selected, jets)
-        labels_J, weights_J, group_J = selected.labels_J, selected.weights_J, selected.group_J
-        part = Part(keys_J, values_JV, labels_J, weights_J, group_J, side_J, extras_JX)
-        reservoir.add(part, selected.inputs)
+        extras = [selected.extras[name][rows] for name in names]
+        part = Part(
+            keys_J[rows],
+            self._values(raw, [values_J[rows] for values_J in selected.spectators.values()], len(rows)),
+            selected.labels_J[rows],
+            selected.weights_J[rows],
+            selected.group_J[rows],
+            side_J[rows],
+            np.stack(extras, 1) if extras else np.empty((len(rows), 0)),
+        )
+        reservoir.add(part, raw)
 
     def _count(self, file: SurveyedFile, selected: Selected, side_J: NDArray[np.int8]) -> None:
         for side in np.unique(side_J):
@@ -249,11 +257,13 @@ class Walk:
         for name, values_J in selected.spectators.items():
             self.variables.add(name, values_J)
 
-    def _values(self, selected: Selected, jets: int) -> NDArray[np.float32]:
-        columns = [selected.inputs.jet_JF] if selected.inputs.jet_JF is not None else []
-        columns += [values_J.astype(np.float32)[:, None] for values_J in selected.spectators.values()]
+    def _values(
+        self, inputs: RawInputs, spectators: Sequence[NDArray[np.float64]], jets: int
+    ) -> NDArray[np.float32]:
+        columns = [inputs.jet_JF] if inputs.jet_JF is not None else []
+        columns += [values_J.astype(np.float32)[:, None] for values_J in spectators]
         for collection in self._features:
-            raw = selected.inputs.collections[collection]
+            raw = inputs.collections[collection]
             columns.append(raw.lengths_J.astype(np.float32)[:, None])
             columns.append(_means(raw.values_NF, raw.lengths_J))
         return np.concatenate(columns, axis=1) if columns else np.empty((jets, 0), np.float32)

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from jettagger import baselines
 from jettagger.baselines import BaselinesSection
-from jettagger.data.batches import split
+from jettagger.data import splits
+from jettagger.data.layout import described
 from jettagger.data.prepared import Prepared, plan, prepare
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
@@ -28,21 +29,46 @@ class Sides(NamedTuple):
         return list(dict.fromkeys([self.train.key, self.validation.key]))
 
 
-def prepare_sides(data: DataConfig, section: BaselinesSection, say: Callable[[str], None] = print) -> Sides:
-    """The jets to train on and those to validate with; says how many of which class there are."""
+def extras_of(data: DataConfig, section: BaselinesSection) -> dict[str, str | int | float]:
+    """What the dataset of `data.train` holds beside inputs and spectators: for baselines, splits, weights."""
+    return baselines.expressions(section) | splits.columns(data)
+
+
+def prepare_sides(
+    data: DataConfig,
+    section: BaselinesSection,
+    say: Callable[[str], None] = print,
+    *,
+    fold: int | None = None,
+) -> Sides:
+    """The jets to train on and those to validate with; says how many of which class there are.
+
+    `fold` says which of `data.folds` is held out; by default none is.
+    """
     check_apart(data)
-    extras = baselines.expressions(section)
-    prepared = prepare(data, data.data.train, role="data.train", extras=extras)
+    prepared = prepare(data, data.data.train, role="data.train", extras=extras_of(data, section))
     for line in describe(prepared, "data.train"):
         say(line)
-    if isinstance(data.data.validation, dict):
-        other = prepare(data, data.data.validation, role="data.validation", extras=extras)
-        for line in describe(other, "data.validation"):
-            say(line)
-        return Sides(prepared, np.arange(len(prepared)), other, np.arange(len(other)))
-    rows, held_out = split(prepared, data.data.validation)
-    say(f"  {len(rows)} jets to train on, {len(held_out)} to validate with")
-    return Sides(prepared, rows, prepared, held_out)
+    found = splits.split(prepared, data.data, fold)
+    jets = {
+        "to train on": len(found.train),
+        "to validate with": len(found.validation),
+        "held out": len(found.test),
+    }
+    if len(found.train) < len(prepared):
+        say(
+            "  "
+            + ", ".join(
+                f"{n} jets {use}" if i == 0 else f"{n} {use}" for i, (use, n) in enumerate(jets.items()) if n
+            )
+        )
+    if not isinstance(data.data.validation, dict):
+        return Sides(prepared, found.train, prepared, found.validation)
+    extras = baselines.expressions(section)
+    other = prepare(data, data.data.validation, role="data.validation", extras=extras)
+    for line in describe(other, "data.validation"):
+        say(line)
+    return Sides(prepared, found.train, other, np.arange(len(other)))
 
 
 def describe(prepared: Prepared, role: str) -> list[str]:
@@ -59,17 +85,20 @@ def describe(prepared: Prepared, role: str) -> list[str]:
         kind, _, subject = name.partition(" ")
         if count and kind in meaning:
             lines.append("  " + meaning[kind].format(count, subject))
+    lines += [f"  {line}" for line in described(counts)]
     return lines
 
 
 def check_apart(data: DataConfig) -> None:
     """Raises JettaggerError when one file is on two of training, validation and test."""
     seen: dict[str, tuple[str, str]] = {}
-    roles = {"data.train": data.data.train, "data.test": data.data.test}
-    if isinstance(data.data.validation, dict):
-        roles["data.validation"] = data.data.validation
+    roles = {
+        "data.train": data.data.train,
+        "data.test": data.data.test,
+        "data.validation": data.data.validation,
+    }
     for role, samples in roles.items():
-        for task in plan(data, samples, role=role) if samples else []:
+        for task in plan(data, samples, role=role) if isinstance(samples, dict) and samples else []:
             other, name = seen.setdefault(task.identity, (role, task.path))
             if other != role:
                 raise JettaggerError(f"{task.path} ({role}) is the same file as {name} ({other})")

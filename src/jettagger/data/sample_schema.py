@@ -25,6 +25,7 @@ Samples = Annotated[dict[Name, Files | SampleSection], Words("a map of sample na
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Unit = Literal["MeV", "GeV", "TeV", "um", "mm", "cm", "m"]
 Units = Literal["GeV", "MeV"] | dict[str, Unit]
+Storage = Literal["float32", "float16"]
 
 
 class FoldsSection(Section):
@@ -68,7 +69,7 @@ class DataSection(Section):
     """`skip`: a training or test file that cannot be read is left out, counted and reported."""
     prepared: str = "prepared"
     """Folder of the prepared datasets, which are keyed by content and can be shared by configs."""
-    storage: Literal["float32", "float16"] = "float32"
+    storage: Storage = "float32"
     """How the prepared values of particles are stored; the error that float16 makes is measured and reported."""
 
 

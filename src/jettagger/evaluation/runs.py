@@ -145,8 +145,8 @@ def _predictions(
     common = Predictions(
         name=run.name,
         classes=run.tagger.classes,
-        labels_N=prepared.labels_J,
-        weights_N=prepared.weights_J,
+        labels_N=prepared.labels_J.astype(np.int64),
+        weights_N=prepared.weights_J.astype(np.float64),
         spectators=prepared.spectators,
         seed=seed,
     )

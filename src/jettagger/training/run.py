@@ -41,7 +41,7 @@ from jettagger.training.device import Hardware, choose_hardware, threads
 from jettagger.training.loop import MemberResult, Training, train_member
 from jettagger.training.progress import Progress
 from jettagger.training.schema import EnsembleSection, TrainingSection
-from jettagger.training.sides import Sides, prepare_sides
+from jettagger.training.sides import Filling, Sides, prepare_sides
 
 NORMALISATION_JETS = 20_000
 """Training jets on which shifts and scales are measured: more than their precision needs."""
@@ -79,9 +79,10 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     member: int | None = None,
+    workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> RunSummary:
-    """Trains all members (or one) and writes the bundle once all are there.
+    """Trains all members (or one) and writes the bundle once all are there; `workers` processes prepare the data.
 
     Raises JettaggerError for what is wrong with config, data or output, before the first step where it can.
     """
@@ -96,7 +97,7 @@ def train(
     _check_output(output, chosen, resume=resume, overwrite=overwrite)
     with threads(recipe.training.threads):
         say(f"training on {hardware.description}")
-        sides = prepare_sides(recipe.data, recipe.baselines, say)
+        sides = prepare_sides(recipe.data, recipe.baselines, say, Filling(workers=workers))
         _check_finished(recipe, sides, output, [k for k in members if not (overwrite and k in chosen)])
         if overwrite:
             _clear(output, None if member is None else chosen)
@@ -296,6 +297,9 @@ def _card(recipe: Recipe, sides: Sides, output: Path) -> dict[str, Any]:
             "training_jets": len(sides.train_rows),
             "validation_jets": len(sides.validation_rows),
             "counts": sides.train.counts,
+            "skipped": [
+                one._asdict() for one in dict.fromkeys((*sides.train.skipped, *sides.validation.skipped))
+            ],
         },
         "seed": recipe.training.seed,
         "trainings": [json.loads((folder / "result.json").read_text(encoding="utf-8")) for folder in folders],

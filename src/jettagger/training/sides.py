@@ -1,6 +1,7 @@
 """Training and validation jets: prepared, split, described, and strictly apart."""
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 from jettagger import baselines
 from jettagger.baselines import BaselinesSection
 from jettagger.data.batches import split
-from jettagger.data.prepared import Prepared, plan, prepare
+from jettagger.data.executors import dask_workers
+from jettagger.data.prepared import Prepared, find, is_filled, plan, prepare
+from jettagger.data.sample_schema import Samples
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
 
@@ -28,21 +31,59 @@ class Sides(NamedTuple):
         return list(dict.fromkeys([self.train.key, self.validation.key]))
 
 
-def prepare_sides(data: DataConfig, section: BaselinesSection, say: Callable[[str], None] = print) -> Sides:
+class Filling(NamedTuple):
+    """How prepared datasets are filled: see `prepare`. It changes no number."""
+
+    executor: Executor | None = None
+    workers: int | None = None
+    verify: bool = False
+
+
+def prepare_sides(
+    data: DataConfig,
+    section: BaselinesSection,
+    say: Callable[[str], None] = print,
+    filling: Filling = Filling(),  # noqa: B008 - it is immutable
+) -> Sides:
     """The jets to train on and those to validate with; says how many of which class there are."""
-    check_apart(data)
     extras = baselines.expressions(section)
-    prepared = prepare(data, data.data.train, role="data.train", extras=extras)
-    for line in describe(prepared, "data.train"):
-        say(line)
-    if isinstance(data.data.validation, dict):
-        other = prepare(data, data.data.validation, role="data.validation", extras=extras)
-        for line in describe(other, "data.validation"):
+
+    def prepared_of(samples: Samples, role: str) -> Prepared:
+        found = prepare(data, samples, role=role, extras=extras, say=say, **filling._asdict())
+        for line in describe(found, role):
             say(line)
+        return found
+
+    check_apart(data)
+    if data.data.test and not is_filled(data, data.data.train, role="data.train", extras=extras):
+        plan(
+            data, data.data.test, role="data.test"
+        )  # what is wrong with test files is said before the training
+    prepared = prepared_of(data.data.train, "data.train")
+    if isinstance(data.data.validation, dict):
+        other = prepared_of(data.data.validation, "data.validation")
         return Sides(prepared, np.arange(len(prepared)), other, np.arange(len(other)))
     rows, held_out = split(prepared, data.data.validation)
     say(f"  {len(rows)} jets to train on, {len(held_out)} to validate with")
     return Sides(prepared, rows, prepared, held_out)
+
+
+def prepare_all(
+    data: DataConfig,
+    section: BaselinesSection,
+    say: Callable[[str], None] = print,
+    *,
+    workers: int | None = None,
+    dask: str | None = None,
+    verify: bool = False,
+) -> Sides:
+    """`jettagger prepare`: by processes of this machine, or the workers of the Dask cluster at `dask`."""
+    if dask is None:
+        return prepare_sides(data, section, say, Filling(None, workers, verify))
+    if workers is not None:
+        raise JettaggerError("--workers and --dask exclude each other: the cluster has its own workers")
+    with dask_workers(dask) as executor:
+        return prepare_sides(data, section, say, Filling(executor, None, verify))
 
 
 def describe(prepared: Prepared, role: str) -> list[str]:
@@ -59,6 +100,15 @@ def describe(prepared: Prepared, role: str) -> list[str]:
         kind, _, subject = name.partition(" ")
         if count and kind in meaning:
             lines.append("  " + meaning[kind].format(count, subject))
+    if prepared.skipped:
+        lines.append(f"  {len(prepared.skipped)} files skipped (data.on_error: skip):")
+        lines += [f"    {one.sample}: {one.path}: {one.reason}" for one in prepared.skipped]
+    if prepared.rounding:
+        worst = max(prepared.rounding.items(), key=lambda item: item[1].relative)
+        lines.append(
+            f"  stored as float16: relative error at most {worst[1].relative:.1e} ({worst[0]}), absolute "
+            + ", ".join(f"{name} {errors.absolute:.1e}" for name, errors in prepared.rounding.items())
+        )
     return lines
 
 
@@ -69,7 +119,7 @@ def check_apart(data: DataConfig) -> None:
     if isinstance(data.data.validation, dict):
         roles["data.validation"] = data.data.validation
     for role, samples in roles.items():
-        for task in plan(data, samples, role=role) if samples else []:
-            other, name = seen.setdefault(task.identity, (role, task.path))
+        for file in find(data, samples, role=role).found if samples else ():
+            other, name = seen.setdefault(file.identity, (role, file.path))
             if other != role:
-                raise JettaggerError(f"{task.path} ({role}) is the same file as {name} ({other})")
+                raise JettaggerError(f"{file.path} ({role}) is the same file as {name} ({other})")

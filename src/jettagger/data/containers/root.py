@@ -5,6 +5,7 @@ from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import uproot
 
@@ -44,8 +45,8 @@ class RootSource(Source):
         return tuple(self._tree.keys())
 
     def _identity(self) -> str:
-        """Size and UUID."""
-        return f"{Path(self.location).stat().st_size}:{self._tree.file.uuid}:{self._tree.name}"
+        """Size and UUID: both stand in the header, so that a file is known without reading its directory."""
+        return f"{Path(self.location).stat().st_size}:{_uuid(Path(self.location))}"
 
     def _bytes(self, branches: Collection[str]) -> float:
         if isinstance(self._tree, uproot.TTree):
@@ -71,6 +72,16 @@ def _check_header(path: Path) -> None:
     )
     if (size := path.stat().st_size) < length:
         raise JettaggerError(f"{path} is truncated: its header says {length} bytes, the file has {size}")
+
+
+def _uuid(path: Path) -> UUID:
+    """The UUID in a file's header, behind a two-byte version; where it lies depends on the width of lengths."""
+    _check_header(path)
+    with path.open("rb") as stream:
+        header = stream.read(80)
+    (version,) = struct.unpack(">i", header[4:8])
+    at = 59 if version >= 1_000_000 else 47
+    return UUID(bytes=header[at : at + 16])
 
 
 def _trees(file: Any) -> list[str]:

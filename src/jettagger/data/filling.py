@@ -1,15 +1,12 @@
 """Fills shards: in this process, in others, or on other machines.
 
-A shard is written aside and renamed, so that one that exists is whole; a run that was killed goes on where it
-was, and two runs that fill the same folder write the same bytes. What a killed run left aside is told by the
-process in its name, and removed by the next.
+A shard is written aside and renamed: a run that was killed goes on where it was, and two runs that fill the same
+folder write the same bytes.
 """
 
 import errno
 import os
-import secrets
 import shutil
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
@@ -21,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jettagger import randomness
+from jettagger.data.asides import left_aside, written_aside
 from jettagger.data.columns import Columns, Table
 from jettagger.data.locations import is_remote
 from jettagger.data.manifest import ShardRecord, Stamp, stamp_of
@@ -29,9 +27,6 @@ from jettagger.data.reader import opened
 from jettagger.data.schema import DataConfig
 from jettagger.data.shards import Contents, arrays_of, look_into, write_shard
 from jettagger.errors import JettaggerError
-
-ABANDONED = 24 * 3600.0
-"""Seconds after which what another machine left aside is taken for dead."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ def fill(job: Job, task: Task) -> Filled | Unusable:
     path = job.directory / task.shard
     contents = _there_already(path)
     if contents is None:
-        with _written_aside(path) as aside:
+        with writing(path), written_aside(path) as aside:
             try:
                 columns, table = _table(job, task)
                 arrays, rounding = arrays_of(table, columns.spec, job.config.data.storage)
@@ -80,10 +75,10 @@ def fill(job: Job, task: Task) -> Filled | Unusable:
                 raise JettaggerError(
                     f"{task.path}: no memory for entries {task.start} to {task.stop}: take fewer --workers"
                 ) from error
-            with _writing(path, sum(array.nbytes for array in arrays.values())):
+            with writing(path, sum(array.nbytes for array in arrays.values())):
                 contents = write_shard(aside, arrays, table.counts, rounding)
                 aside.replace(path)
-    with _writing(path):
+    with writing(path):
         stamp = stamp_of(path)
     record = ShardRecord(
         name=task.shard,
@@ -131,51 +126,7 @@ def _table(job: Job, task: Task) -> tuple[Columns, Table]:
 
 
 @contextmanager
-def _written_aside(path: Path) -> Iterator[Path]:
-    """A place beside `path` that tells who writes there; it is there from the first moment to the last.
-
-    It is not flushed to the disk: a shard that a crash of the machine loses is told by its size or checksum.
-    """
-    aside = path.with_name(f".{path.stem}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.part")
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.touch()
-    try:
-        yield aside
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _host() -> str:
-    return "".join(c if c.isalnum() or c == "-" else "-" for c in socket.gethostname())
-
-
-def left_aside(directory: Path) -> dict[Path, str]:
-    """What processes that are dead left in the folder: path -> name of the shard that they were at."""
-    found = {}
-    for aside in directory.glob(".shard-*.part"):
-        shard, host, process = aside.name.removeprefix(".").split(".")[:3]
-        try:
-            age = time.time() - aside.stat().st_mtime
-        except FileNotFoundError:
-            continue
-        if (host == _host() and not _alive(int(process))) or age > ABANDONED:
-            found[aside] = f"{shard}.h5"
-    return found
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-@contextmanager
-def _writing(path: Path, size: int = 0) -> Iterator[None]:
+def writing(path: Path, size: int = 0) -> Iterator[None]:
     """Turns what the system says of a disk that takes no more into one readable error."""
     try:
         yield
@@ -190,6 +141,8 @@ def _writing(path: Path, size: int = 0) -> Iterator[None]:
             message = f"{os.strerror(number)} ({need}): make room, or put data.prepared elsewhere; {kept}"
         elif number in (errno.EROFS, errno.EACCES, errno.EPERM):
             message = f"{os.strerror(number)}: data.prepared names a folder that can be written"
+        elif number in (errno.EEXIST, errno.ENOTDIR):
+            message = "what should be its folder is a file"
         else:
             message = f"{error.strerror or error}; {kept}"
         raise JettaggerError(f"cannot write {path}: {message}") from error
@@ -251,12 +204,3 @@ def _died(job: Job, shards: list[str]) -> JettaggerError:
         "(a program that calls jettagger needs `if __name__ == '__main__':`). Shards that are done are kept, "
         "and the next run goes on with the rest"
     )
-
-
-def tidy(directory: Path) -> None:
-    """Removes what dead processes left aside; where that is not allowed it stays."""
-    for path in left_aside(directory):
-        try:
-            path.unlink(missing_ok=True)
-        except OSError:
-            return

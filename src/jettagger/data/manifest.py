@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jettagger.data.asides import tidy, written_aside
 from jettagger.data.shards import FORMAT, Contents, Place, Rounding, check
 from jettagger.errors import JettaggerError
-from jettagger.files import written_aside
 
 MANIFEST = "manifest.json"
 VERIFIED = "verified.json"
@@ -83,7 +83,7 @@ def read_manifest(directory: Path) -> Manifest | None:
         if stored["format"] == FORMAT:
             skipped = tuple(Skipped(**one) for one in stored["skipped"])
             return Manifest(stored["key"], tuple(map(_record, stored["shards"])), skipped)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise JettaggerError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -105,7 +105,7 @@ def _record(stored: dict[str, Any]) -> ShardRecord:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Writes it, whole or not at all: one line a shard."""
+    """Writes it, whole or not at all: one line a shard. Raises OSError."""
     lines = {
         "shards": [json.dumps(record._asdict(), ensure_ascii=False) for record in manifest.records],
         "skipped": [json.dumps(one._asdict(), ensure_ascii=False) for one in manifest.skipped],
@@ -114,6 +114,9 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     text = ",\n".join([f'{{"format": {FORMAT}, "key": "{manifest.key}"', *tables]) + "}\n"
     with written_aside(directory / MANIFEST) as aside:
         aside.write_text(text, encoding="utf-8")
+        with aside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        aside.replace(directory / MANIFEST)
 
 
 def read_stamps(directory: Path) -> dict[str, Stamp]:
@@ -128,8 +131,10 @@ def read_stamps(directory: Path) -> dict[str, Stamp]:
 def write_stamps(directory: Path, stamps: Mapping[str, Stamp]) -> None:
     """Remembers them, if the folder can be written: where it cannot, shards are read again next time."""
     if stamps != read_stamps(directory) and os.access(directory, os.W_OK):
-        with suppress(JettaggerError, OSError), written_aside(directory / VERIFIED) as aside:
+        tidy(directory)
+        with suppress(OSError), written_aside(directory / VERIFIED) as aside:
             aside.write_text(json.dumps(stamps, indent=0) + "\n", encoding="utf-8")
+            aside.replace(directory / VERIFIED)
 
 
 def faults(

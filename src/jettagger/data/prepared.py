@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from jettagger import randomness
 from jettagger.batch import InputSpec
+from jettagger.data.asides import tidy
 from jettagger.data.columns import Columns
 from jettagger.data.executors import local_processes, usable_processors
-from jettagger.data.filling import Filled, Job, fill_all, tidy
+from jettagger.data.filling import Filled, Job, fill_all, writing
 from jettagger.data.filling_progress import shown
 from jettagger.data.locations import is_remote
 from jettagger.data.manifest import (
@@ -220,7 +221,8 @@ def _filled(
     _check_yields(config, records, request.role)
     found = Manifest(key_of(config, used, extras), records, tuple(skipped[path] for path in in_order))
     if found != manifest:
-        write_manifest(directory, found)
+        with writing(directory / MANIFEST):
+            write_manifest(directory, found)
     return found
 
 

@@ -20,6 +20,7 @@ from jettagger.batch import COORDINATES, InputSpec
 from jettagger.data.columns import Table
 from jettagger.data.rows import RawCollection, RawInputs
 from jettagger.data.sample_schema import Storage
+from jettagger.data.sink import Sink
 from jettagger.errors import JettaggerError
 
 FORMAT = 3
@@ -140,13 +141,16 @@ def write_shard(
     about = _about(counts, rounding)
     digest = checksum(about, arrays.items())
     places = {}
-    with h5py.File(path, "w", libver="latest") as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["about"] = about
-        file.attrs["checksum"] = digest
-        for name, values in arrays.items():
-            # Contiguous and uncompressed, so that it can be memory-mapped; without time stamps.
-            places[name] = _place(file.create_dataset(name, data=values, track_times=False))
+    with Sink(path) as sink:
+        with h5py.File(sink, "w", libver="latest") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["about"] = about
+            file.attrs["checksum"] = digest
+            for name, values in arrays.items():
+                # Contiguous and uncompressed, so that it can be memory-mapped; without time stamps.
+                places[name] = _place(file.create_dataset(name, data=values, track_times=False))
+        if sink.error is not None:
+            raise sink.error
     return Contents(counts, rounding, digest, places)
 
 

@@ -68,9 +68,11 @@ def fill(job: Job, task: Task) -> Filled | Unusable:
                 columns, table = _table(job, task)
                 arrays, rounding = arrays_of(table, columns.spec, job.config.data.storage)
             except JettaggerError as error:
+                named = task.path in str(error)  # what does not fit the config may be this file's doing
+                fault = error if named else JettaggerError(f"{task.path}: {error}")
                 if job.config.data.on_error == "stop":
-                    raise
-                return Unusable(str(error))
+                    raise fault from error.__cause__
+                return Unusable(str(fault))
             except MemoryError as error:
                 raise JettaggerError(
                     f"{task.path}: no memory for entries {task.start} to {task.stop}: take fewer --workers"

@@ -178,7 +178,7 @@ def halved(
                 f"data.storage: float16 ends at 65504, and {lost} values of inputs.{name} are beyond it (the "
                 f"largest is {worst:g}): scale the feature in its expression, or take `storage: float32`"
             )
-        error = np.abs(half - value, where=finite, out=np.zeros_like(value))
+        error = np.abs(np.subtract(half, value, where=finite, out=np.zeros_like(value)))
         normal = finite & (np.abs(value) >= SMALLEST_NORMAL)
         relative = error[normal] / np.abs(value[normal])
         errors[name] = Rounding(float(error.max(initial=0)), float(relative.max(initial=0)))

@@ -43,6 +43,9 @@ SHAPES = [
     ("where(charge, pt, 0)", r"'where' takes a condition first, and this is a number"),
     ("any(pt)", r"'any' takes a condition, and this is a number"),
     ("all(charge)", r"'all' takes a condition, and this is a number"),
+    ("at(jet_pt, 0)", r"'at' picks from a collection, and 'jet_pt' has one value a jet"),
+    ("at(pt, jet_pt)", r"'at' takes whole numbers as index, and these are float32"),
+    ("at(pt, charge) + track_pt", r"'at\(pt, charge\)' and 'track_pt' belong to different collections"),
     ("count(pt > 2)", r"'count' counts all particles .* write sum\(condition\)"),
 ]
 
@@ -118,6 +121,9 @@ REFUSED = [
     ("a in b", r"'in' is not known here"),
     ("a not in b", r"'not in' is not known here"),
     ("a is not b", r"'is not' is not known here"),
+    ("at(x)", r"'at' got 1 argument: at\(values, index, missing=nan\)"),
+    ("at(x, i, default=0)", r"the only keyword known here is 'missing', once: at\(values"),
+    ("at(x, i, missing=y)", r"'missing' must be a number"),
     ("a @ b", r"'@' is not known here|this character"),
     ("a << 2", r"shifts are not known here"),
     ("a >> 2", r"shifts are not known here"),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jettagger.errors import JettaggerError
 from jettagger.expressions import Expression, Jagged, Namespace, parse, required_branches, shape_of
 from jettagger.expressions.functions import FUNCTIONS
+from jettagger.expressions.picking import SIGNATURE
 from jettagger.expressions.reductions import REDUCTIONS
 
 NAN = math.nan
@@ -583,3 +584,70 @@ def test_every_function_is_documented() -> None:
     page = (Path(__file__).parent.parent / "docs" / "expressions.md").read_text(encoding="utf-8")
     for name, function in {**FUNCTIONS, **REDUCTIONS}.items():
         assert function.signature in page, name
+    assert SIGNATURE in page
+
+
+# ---------------------------------------------------------------- links
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("at(pt, first, missing=-1)", [1, -1, -1]),
+        ("at(pt, first - 9, 5)", [5, 5, 5]),
+        ("at(pt, 0, 7)", [3, 7, 4]),
+        ("at(track_pt, link, missing=0)", [[3, 0, 0], [], [0]]),
+        ("at(pt * 2, link, missing=0) + pt", [[9, 5, 2], [], [4]]),
+        ("at(pt > 2, link, missing=False)", [[True, False, False], [], [False]]),
+        ("at(pt, big, 0)", [0, 0, 4]),
+        ("sum(at(pt, link, 0))", [5, 0, 0]),
+    ],
+)
+def test_elements_are_picked_by_their_number(text: str, expected: list[Any]) -> None:
+    branches = {
+        **JETS,
+        "first": np.array([1, 0, -1]),
+        "link": ak.Array([[0, 2, -1], [], [1]]),
+        "big": np.array([2**32 - 1, 0, 0], np.uint32),
+    }
+    assert compute(text, branches) == expected
+
+
+lists_of_jets = st.lists(
+    st.tuples(
+        st.lists(st.integers(-50, 50), max_size=5),
+        st.lists(st.integers(-3, 7), max_size=5),
+        st.integers(-3, 7),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(lists_of_jets)
+def test_picking_is_what_a_loop_says(jets: list[tuple[list[int], list[int], int]]) -> None:
+    def element(values: list[int], index: int) -> int:
+        return values[index] if 0 <= index < len(values) else -99
+
+    branches = {
+        "v": jagged([values for values, _, _ in jets]),
+        "i": jagged([index for _, index, _ in jets]),
+        "j": np.array([one for _, _, one in jets], np.int32),
+    }
+    assert compute("at(v, j, missing=-99)", branches) == [element(values, one) for values, _, one in jets]
+    assert compute("at(v, i, missing=-99)", branches) == [
+        [element(values, one) for one in index] for values, index, _ in jets
+    ]
+
+
+def jagged(lists: list[list[int]]) -> Jagged:
+    offsets = np.concatenate([[0], np.cumsum([len(x) for x in lists])]).astype(np.int64)
+    return Jagged(np.array([x for one in lists for x in one], np.int64), offsets)
+
+
+def test_what_may_be_missing_decides_the_type_of_what_is_picked() -> None:
+    assert dtype_of("at(charge, 0)") == np.float64
+    assert dtype_of("at(charge, 0, missing=0)") == np.int64
+    assert dtype_of("at(pt, n)") == np.float64
+    assert shape_of(parse("at(pt, n)"), JETS) == "jet"
+    assert shape_of(parse("at(track_pt, charge)"), JETS) == "collection"

@@ -18,7 +18,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("data", "models"),
     ("uncertainty",),
     ("baselines", "tagger"),
-    ("evaluation", "explain", "export", "simulation", "training"),
+    ("evaluation", "explain", "export", "inspection", "simulation", "training"),
     ("report", "zoo"),
     ("cluster", "configuration"),
     ("cli",),

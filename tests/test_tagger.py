@@ -182,7 +182,7 @@ def test_files_globs_and_lists(tagger, toy_folder, tmp_path, branches, expected)
 def test_chunks_change_nothing(tagger, tmp_path, branches, expected, monkeypatch):
     path = write_jets(tmp_path / "one.root", branches)
     monkeypatch.setattr(base, "CHUNK_BYTES", 4000)
-    starts = [start for start, _ in tagger.predict_file(path)]
+    starts = [part.first for part in tagger.predict_file(path)]
     assert len(starts) > 3
     assert starts[0] == 0
     assert np.allclose(tagger.predict(path).Top, expected.Top, atol=1e-6)

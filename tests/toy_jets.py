@@ -57,6 +57,32 @@ def toy_jets(name: str, jets: int, seed: int) -> dict[str, Any]:
     return branches
 
 
+JETCLASS = (
+    *(
+        f"part_{x}"
+        for x in ("px", "py", "energy", "deta", "dphi", "d0val", "d0err", "dzval", "dzerr", "charge")
+    ),
+    *(f"part_is{x}" for x in ("ChargedHadron", "NeutralHadron", "Photon", "Electron", "Muon")),
+)
+
+
+def jetclass_jets(name: str, jets: int, *, particles: int = 10) -> dict[str, Any]:
+    """The branches that JetClass's 17 particle features need; numbers without any physics."""
+    rng = np.random.default_rng([jets, name == "Top"])
+    counts = rng.poisson(particles, jets)
+    branches: dict[str, Any] = {
+        branch: ak.unflatten(rng.uniform(0.1, 1, counts.sum()).astype(np.float32), counts)
+        for branch in JETCLASS
+    }
+    return branches | {
+        "event_number": np.arange(jets, dtype=np.int64) + jets * (name == "Top"),
+        "jet_pt": rng.uniform(500, 700, jets).astype(np.float32),
+        "jet_energy": rng.uniform(700, 900, jets).astype(np.float32),
+        "label_QCD": np.full(jets, name == "QCD"),
+        "label_Tbqq": np.full(jets, name == "Top"),
+    }
+
+
 def write_jets(path: Path, branches: dict[str, Any], *, rntuple: bool = False) -> Path:
     """A file with the tree `tree`."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +90,8 @@ def write_jets(path: Path, branches: dict[str, Any], *, rntuple: bool = False) -
         if rntuple:
             file.mkrntuple("tree", branches)
         else:
-            jagged = ak.zip({k.removeprefix("part_"): branches[k] for k in JAGGED if k in branches})
+            particles = [k for k in dict.fromkeys((*JAGGED, *JETCLASS)) if k in branches]
+            jagged = ak.zip({k.removeprefix("part_"): branches[k] for k in particles})
             flat = {k: v for k, v in branches.items() if not k.startswith("part_")}
             file.mktree(
                 "tree",

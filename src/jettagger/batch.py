@@ -6,7 +6,7 @@ Packed rows cost nothing for padding and serve training; the dense form serves e
 than one particle. Both offer the same operations, so that a model is written once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -175,25 +175,21 @@ class Inputs:
 
     def to(self, device: torch.device) -> "Inputs":
         """The same inputs on `device`, copied asynchronously from pinned memory."""
+        return self.each(lambda x: x.to(device, non_blocking=True))
 
-        def move(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.to(device, non_blocking=True)
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Inputs":
+        """The same inputs with each tensor as `change` returns it."""
 
-        def move_particles(x: Particles) -> Particles:
+        def optional(x: Tensor | None) -> Tensor | None:
+            return None if x is None else change(x)
+
+        def particles(x: Particles) -> Particles:
             if isinstance(x, Packed):
-                return Packed(
-                    x.features_NF.to(device, non_blocking=True),
-                    x.lengths_B.to(device, non_blocking=True),
-                    move(x.coordinates_NK),
-                    x.jet_N.to(device, non_blocking=True),
-                )
-            return Dense(
-                x.features_BPF.to(device, non_blocking=True),
-                x.mask_BP.to(device, non_blocking=True),
-                move(x.coordinates_BPK),
-            )
+                rows = change(x.features_NF), change(x.lengths_B), optional(x.coordinates_NK)
+                return Packed(*rows, change(x.jet_N))
+            return Dense(change(x.features_BPF), change(x.mask_BP), optional(x.coordinates_BPK))
 
-        return Inputs(move(self.jet_BF), {name: move_particles(x) for name, x in self.collections.items()})
+        return Inputs(optional(self.jet_BF), {name: particles(x) for name, x in self.collections.items()})
 
 
 @dataclass(frozen=True)
@@ -212,10 +208,13 @@ class Batch:
         return len(self.index_B)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on `device`."""
-        return Batch(
-            self.inputs.to(device),
-            self.labels_B.to(device, non_blocking=True),
-            self.weights_B.to(device, non_blocking=True),
-            self.index_B.to(device, non_blocking=True),
-        )
+        """The same batch on `device`, copied asynchronously from pinned memory."""
+        return self._each(lambda x: x.to(device, non_blocking=True))
+
+    def pinned(self) -> "Batch":
+        """The same batch in memory that a CUDA device can copy from while it computes."""
+        return self._each(lambda x: x.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        rest = (change(x) for x in (self.labels_B, self.weights_B, self.index_B))
+        return Batch(self.inputs.each(change), *rest)

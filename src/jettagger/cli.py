@@ -71,6 +71,12 @@ def train(
         int | None, typer.Option("--member", metavar="K", help="Train one member of the ensemble only.")
     ] = None,
     workers: Workers = None,
+    fold: Annotated[
+        int | None,
+        typer.Option(
+            "--fold", metavar="K", help="Hold out fold K of data.folds [RUN: runs/<config name>-fold_K]."
+        ),
+    ] = None,
 ) -> None:
     """Train a network or an ensemble, and write the tagger."""
     from jettagger import configuration
@@ -79,11 +85,12 @@ def train(
     loaded = configuration.load(config, set_ or ())
     run.train(
         configuration.recipe(loaded),
-        output or Path("runs") / config.stem,
+        output or Path("runs") / (config.stem if fold is None else f"{config.stem}-fold_{fold}"),
         resume=resume,
         overwrite=overwrite,
         member=member,
         workers=workers,
+        fold=fold,
         say=_say,
     )
 
@@ -139,7 +146,10 @@ def evaluate(
 @app.command()
 def predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle, or run directory with one.")],
-    files: Annotated[list[str], typer.Argument(metavar="FILES...", help="ROOT files or globs.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILES...", help="Files, globs or URLs: ROOT, HDF5, NumPy, parquet."),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="scores.root, scores.h5 or scores.parquet.")
     ],
@@ -178,6 +188,50 @@ def prepare(
     sides = prepare_all(recipe.data, recipe.baselines, _say, workers=workers, dask=dask, verify=verify)
     for directory in dict.fromkeys([sides.train.directory, sides.validation.directory]):
         _say(f"prepared: {directory}")
+
+
+@app.command()
+def inspect(
+    config: ConfigFile,
+    set_: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Report [default: inspect/<config name>]."),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against", metavar="NAME=FILES", help="Sample to compare, such as data; no labels; repeatable."
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference", metavar="SAMPLE", help="Training sample to compare with [default: all of them]."
+        ),
+    ] = None,
+    jets: Annotated[
+        int,
+        typer.Option("--jets", metavar="N", min=1, help="Most jets of a sample for figures and comparisons."),
+    ] = 100_000,
+) -> None:
+    """Look at all files of a config for whatever is wrong, and draw its inputs; trains nothing."""
+    from jettagger import configuration
+    from jettagger.report.inspection_run import inspect_config
+
+    recipe = configuration.recipe(configuration.load(config, set_ or ()))
+    status = inspect_config(
+        recipe.data,
+        recipe.baselines,
+        output or Path("inspect") / config.stem,
+        name=config.stem,
+        against=against or (),
+        reference=reference,
+        jets=jets,
+        say=_say,
+    )
+    if status:
+        raise typer.Exit(status)
 
 
 @app.command()

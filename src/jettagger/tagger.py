@@ -56,6 +56,18 @@ class Scores(NamedTuple):
     """Each member's probabilities; None for MC dropout."""
 
 
+class Scored(NamedTuple):
+    """Scores of some entries of a file, or of arrays."""
+
+    first: int
+    """Number of the first entry in the file."""
+    entries: int
+    columns: dict[str, NDArray[Any]]
+    """One value a jet: see `Tagger.score`."""
+    counts_E: NDArray[np.int64] | None
+    """Jets of each entry, where jets are nested in events; None where an entry is a jet."""
+
+
 @dataclass(frozen=True)
 class Tagger:
     """Networks with all that is needed to score raw jets."""
@@ -80,7 +92,8 @@ class Tagger:
         """Scores of jets, as an awkward record array with one entry for each input jet, in order.
 
         `jets`: an awkward record array (nested events keep their nesting), a dict of arrays, a structured NumPy
-        array, or the path (glob, list) of ROOT files, with the branches that the config names. With
+        array, or the path (glob, list) of files, with the branches that the config names. Where `data.jets`
+        says that an entry is an event, there is a list for each event, of its jets in their order. With
         `mc_dropout=T` each member is run T times with dropout on.
 
         Fields: a probability for each class; `std` with the standard deviation of each between members;
@@ -97,30 +110,33 @@ class Tagger:
             parts = [
                 part
                 for file in files
-                for _, part in self.predict_file(file, mc_dropout=mc_dropout, seed=seed, spectators=False)
+                for part in self.predict_file(file, mc_dropout=mc_dropout, seed=seed, spectators=False)
             ]
-            return self._record(_joined(parts))
+            return self._nested(parts)
         if isinstance(jets, ak.Array) and jets.ndim > 1 and jets.fields:
             counts = ak.num(jets, axis=1)
             scores = self.predict(ak.flatten(jets, axis=1), mc_dropout=mc_dropout, seed=seed)
             return ak.unflatten(scores, counts)
         branches = _branches(jets)
-        columns = self.score(branches, where="predict", mc_dropout=mc_dropout, seed=seed, spectators=False)
-        return self._record(columns)
+        return self._nested(
+            [self.scored(branches, where="predict", mc_dropout=mc_dropout, seed=seed, spectators=False)]
+        )
 
     def predict_file(
         self, path: str | Path, *, mc_dropout: int = 0, seed: int = 0, spectators: bool = True
-    ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
-        """Flat columns for each chunk of a ROOT file, after the number of its first entry: see `score`."""
+    ) -> Iterator[Scored]:
+        """The scores of each chunk of a file's entries, in order."""
         source = source_of(path, opening_of(self.config))
         columns = self._columns
         needed = columns.input_branches(source.branches, where=str(path), spectators=spectators)
         for chunk in source.chunks(needed):
-            yield (
-                chunk.start,
-                self.score(
-                    chunk.branches, where=str(path), mc_dropout=mc_dropout, seed=seed, spectators=spectators
-                ),
+            yield self.scored(
+                chunk.branches,
+                where=str(path),
+                first=chunk.start,
+                mc_dropout=mc_dropout,
+                seed=seed,
+                spectators=spectators,
             )
 
     def score(
@@ -133,11 +149,27 @@ class Tagger:
         spectators: bool = True,
     ) -> dict[str, NDArray[Any]]:
         """Flat columns, one entry a jet: `<class>`, `std_<class>`, the entropies, `passes_selection`, spectators."""
+        return self.scored(
+            branches, where=where, mc_dropout=mc_dropout, seed=seed, spectators=spectators
+        ).columns
+
+    def scored(
+        self,
+        branches: Mapping[str, Any],
+        *,
+        where: str,
+        first: int = 0,
+        mc_dropout: int = 0,
+        seed: int = 0,
+        spectators: bool = True,
+    ) -> Scored:
+        """The same, with the number of jets of each entry; `first` is the number of the first entry in its file."""
         columns = self._columns
         needed = columns.input_branches(branches.keys(), where=where, spectators=spectators)
-        found = columns.layout.jets({name: branches[name] for name in sorted(needed)}, where=where)
+        used = {name: branches[name] for name in sorted(needed)}
+        found = columns.layout.jets(used, where=where, first=first)
         jets = len(found)
-        namespace = columns.namespace(found.branches, where=where)
+        namespace = columns.namespace(found.branches, where=where, jets=jets)
         raw, _ = columns.inputs(namespace, jets)
         scores = self.run(_sliced(raw, jets), mc_dropout=mc_dropout, seed=seed).decomposition
         result: dict[str, NDArray[Any]] = {}
@@ -149,7 +181,10 @@ class Tagger:
         result["expected_entropy"] = scores.expected_entropy_N
         result["total_entropy"] = scores.total_entropy_N
         result["passes_selection"] = columns.selected(namespace, jets)
-        return result | columns.spectators(namespace, jets) if spectators else result
+        if spectators:
+            result |= columns.spectators(namespace, jets)
+        entries = jets if found.counts_E is None else len(found.counts_E)
+        return Scored(first, entries, result, found.counts_E)
 
     def run(self, batches: Iterable[Inputs], *, mc_dropout: int = 0, seed: int = 0) -> Scores:
         """Scores of batches of raw inputs, in their order."""
@@ -181,6 +216,12 @@ class Tagger:
         samples = len(self.members) * max(mc_dropout, 1)
         return Scores(Decomposition(empty_JC, empty_JC, empty_J, empty_J, empty_J, samples), None)
 
+    def _nested(self, parts: Sequence[Scored]) -> ak.Array:
+        """One record a jet, in a list for each event where jets are nested in events."""
+        record = self._record(_joined([part.columns for part in parts]))
+        counts = [part.counts_E for part in parts if part.counts_E is not None]
+        return ak.unflatten(record, np.concatenate(counts)) if counts else record
+
     def _record(self, columns: Mapping[str, NDArray[Any]]) -> ak.Array:
         fields = {name: columns[name] for name in self.classes}
         fields["std"] = ak.zip({name: columns[f"std_{name}"] for name in self.classes})
@@ -206,7 +247,8 @@ def save(
         (aside / "config.yaml").write_text(yaml_source.write(dict(document)), encoding="utf-8")
         form, _, buffers = ak.to_buffers(ak.Array({name: ak.Array(x) for name, x in check_jets.items()}))
         scores = np.stack([expected[name] for name in tagger.classes], axis=1)
-        np.savez(aside / "check_jets.npz", form=form.to_json(), length=len(scores), scores=scores, **buffers)
+        length = len(next(iter(check_jets.values())))
+        np.savez(aside / "check_jets.npz", form=form.to_json(), length=length, scores=scores, **buffers)
         files = {name: sha256(aside / name) for name in FILES}
         card = {**tagger.card, "format": FORMAT, "members": len(tagger.members), "sha256": files}
         write_json(aside / "card.json", card)
@@ -306,7 +348,7 @@ def _replay(directory: Path, tagger: Tagger) -> None:
     jets = ak.from_buffers(ak.forms.from_json(form), length, arrays)
     columns = tagger.score({name: jets[name] for name in jets.fields}, where=str(directory))
     found = np.stack([columns[name] for name in tagger.classes], axis=1)
-    gap = float(np.abs(found - expected).max()) if length else 0.0
+    gap = float(np.abs(found - expected).max()) if len(expected) else 0.0
     if not gap <= TOLERANCE:
         raise JettaggerError(
             f"{directory}: the stored check jets score differently here, by up to {gap:.2g} "

@@ -86,7 +86,8 @@ def test_a_process_that_dies(folder, tmp_path, alone, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("jettagger.data.filling.fill", killing)
         with pytest.raises(
-            JettaggerError, match=r"a worker died at (.* or )?shard-00002-0000[ :].* the next run goes on with the rest"
+            JettaggerError,
+            match=r"a worker died at (.* or )?shard-00002-0000[ :].* the next run goes on with the rest",
         ):
             prepare(one, one.data.train, role="data.train", workers=2)
     found = prepare(one, one.data.train, role="data.train", workers=1)

@@ -1,5 +1,7 @@
 """data.on_error: files that do not fit stop the run, or are left out whole, counted and listed."""
 
+import json
+
 import numpy as np
 import pytest
 import uproot
@@ -11,7 +13,7 @@ from jettagger.data.manifest import read_manifest
 from jettagger.data.prepared import prepare
 from jettagger.errors import JettaggerError
 from jettagger.training.sides import prepare_sides
-from toy_jets import toy_jets, write_jets
+from toy_jets import toy_jets, write_jets, write_toy_data
 
 
 @pytest.fixture
@@ -135,6 +137,37 @@ def test_what_is_skipped_is_said(folder):
     prepare_sides(settings(folder, data__validation=0.5), BaselinesSection(), said.append)
     assert "  2 files skipped (data.on_error: skip):" in said
     assert any(f"    QCD: {folder}/QCD-0.root: " in line and "jet_sdmass" in line for line in said)
+
+
+def test_the_tagger_and_the_report_carry_the_list(tmp_path, command):
+    """A training file lacks a branch, a test file is cut short."""
+    path = write_toy_data(tmp_path, 120)
+    text = (
+        path.read_text()
+        .replace("QCD_train.root", "QCD_train*.root")
+        .replace("Top_test.root", "Top_test*.root")
+    )
+    path.write_text(text.replace("  validation:", "  on_error: skip\n  validation:"))
+    without_a_branch(tmp_path / "QCD_train_2.root")
+    cut_short(write_jets(tmp_path / "Top_test_2.root", toy_jets("Top", 40, 9)))
+    run = tmp_path / "run"
+    trained = command("train", path, "-o", run, "--workers", 1, "--set", "training.epochs=1")
+    assert trained.status == 0, trained.error
+    assert "1 files skipped" in trained.out
+    card = json.loads((run / "tagger" / "card.json").read_text())
+    assert [one["path"] for one in card["data"]["skipped"]] == [f"{tmp_path}/QCD_train_2.root"]
+    evaluated = command("evaluate", run, "-o", tmp_path / "report")
+    assert evaluated.status == 0, evaluated.error
+    notes = json.loads((tmp_path / "report" / "report.json").read_text())["notes"]
+    assert any(
+        note.startswith(f"run was trained without {tmp_path}/QCD_train_2.root (QCD): ") for note in notes
+    )
+    assert any(
+        note.startswith(f"{tmp_path}/Top_test_2.root (Top) is not among the test jets: ")
+        and "truncated" in note
+        for note in notes
+    )
+    assert "is not among the test jets" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_a_mistake_in_the_config_is_no_fault_of_the_files(folder):

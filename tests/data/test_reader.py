@@ -58,7 +58,9 @@ def test_truncated_file_always_errs(tmp_path, kept, rntuple):
 def test_other_files_are_refused_by_name(tmp_path):
     text = tmp_path / "text.root"
     text.write_text("not a file")
-    with pytest.raises(JettaggerError, match=r"text\.root is no ROOT file: it does not begin with 'root'"):
+    with pytest.raises(
+        JettaggerError, match=r"text\.root is of no known container, .* '\.root' says: it begins"
+    ):
         _ = source_of(text).entries
     (tmp_path / "empty.root").touch()
     with pytest.raises(JettaggerError, match=r"empty\.root is empty \(0 bytes\)"):
@@ -76,7 +78,10 @@ def test_overwritten_basket_is_named(tmp_path):
     content[middle : middle + 2000] = bytes(2000)
     path.write_bytes(content)
     source = source_of(path)
-    with pytest.raises(JettaggerError, match=r"cannot read .*a\.root: the file is truncated or damaged"):
+    with pytest.raises(
+        JettaggerError,
+        match=r"cannot read .*a\.root: basket 0 of branch 'part_.*' \(entries 0 to 1999\) is damaged",
+    ):
         source.read(source.branches, 0, source.entries)
 
 

@@ -11,6 +11,7 @@ import uproot
 from jettagger.errors import JettaggerError
 from jettagger.evaluation import output
 from jettagger.evaluation.output import write_scores
+from jettagger.evaluation.score_files import RootFile
 
 SUFFIXES = [".root", ".h5", ".hdf5", ".parquet"]
 
@@ -60,7 +61,7 @@ def test_the_row_after_a_full_block_is_kept(tmp_path, suffix):
 
 
 def test_blocks_join_without_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr(output, "_ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(output, "ROWS_AT_ONCE", 10)
     write_scores(tmp_path / "scores.root", {"x": np.arange(21)})
     np.testing.assert_array_equal(read(tmp_path / "scores.root")["x"], np.arange(21))
 
@@ -94,10 +95,11 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_a_lost_row_is_noticed_and_leaves_no_file(tmp_path, monkeypatch):
-    def forgetful(path, arrays, attributes):
-        return output._hdf5(path, {name: column[:-1] for name, column in arrays.items()}, attributes)
+    class Forgetful(RootFile):
+        def write(self, block):
+            super().write(block.part(0, len(block) - 1))
 
-    monkeypatch.setattr(output, "_root", forgetful)
+    monkeypatch.setitem(output.CONTAINERS, ".root", Forgetful)
     with pytest.raises(JettaggerError, match="5 rows were to be written, 4 are in the file"):
         write_scores(tmp_path / "scores.root", columns(5))
     assert list(tmp_path.iterdir()) == []

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 import torch._dynamo  # optimisers import it at their first step, which takes seconds
-from memory import make_training
 
 from jettagger.training import checkpoints, loop
+from memory import make_training
 
 OPTIONS: dict[str, Any] = {
     "epochs": 4,

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from memory import MemoryBatches, make_jets, make_model, make_training
 
 from jettagger.errors import JettaggerError
 from jettagger.training.checkpoints import LAST, load_last
 from jettagger.training.loop import train_member
+from memory import MemoryBatches, make_jets, make_model, make_training
 
 # Without normalisation and clipping a bad value reaches the network.
 BARE: dict[str, Any] = {"norm": "none", "dropout": 0.0}

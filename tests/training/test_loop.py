@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from memory import MemoryBatches, equal, make_jets, make_model, make_training
 
 from jettagger.errors import JettaggerError
 from jettagger.training.checkpoints import load_history, load_weights
 from jettagger.training.device import Hardware, choose_hardware, has_bfloat16
 from jettagger.training.loop import train_member
 from jettagger.training.progress import Progress
+from memory import MemoryBatches, equal, make_jets, make_model, make_training
 
 CPU = Hardware(torch.device("cpu"), bfloat16=False)
 

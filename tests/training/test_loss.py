@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from memory import make_jets
 from sklearn.metrics import log_loss
 
 from jettagger.errors import JettaggerError
 from jettagger.training.loss import check_labels, cross_entropy
+from memory import make_jets
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.5, -1.0], [0.0, 3.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 1])

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 from killed import OPTIONS, train
-from memory import equal, make_training
 
 from jettagger.errors import JettaggerError
 from jettagger.training.checkpoints import LAST, PREVIOUS, load_last, load_weights, save_last
 from jettagger.training.loop import train_member
+from memory import equal, make_training
 
 NO_TIMES = {"seconds", "jets_per_second"}
 

@@ -90,7 +90,8 @@ def _fault(found: _Found, section: type[Section], content: dict[str, Any]) -> Fa
     if found.type in ("too_short", "too_long"):
         bound = "at least" if found.type == "too_short" else "at most"
         number = context.get("min_length", context.get("max_length"))
-        return Fault(place, f"{context['actual_length']} given, {bound} {number} expected")
+        given = context["actual_length"] if context["actual_length"] is not None else len(value)
+        return Fault(place, f"{given} given, {bound} {number} expected")
     if found.type == "string_pattern_mismatch":
         return Fault(place, f"'{value}' is not a name: letters, digits and _ only, not a digit first")
     if found.type in ("union_tag_invalid", "union_tag_not_found"):

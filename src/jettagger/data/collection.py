@@ -4,7 +4,6 @@ Shapes: J jets, N particles of all jets, F features, K coordinates (eta, phi, pT
 """
 
 from collections.abc import Collection, Mapping
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +11,9 @@ from numpy.typing import NDArray
 
 from jettagger.batch import COORDINATES, CollectionInput
 from jettagger.data.input_schema import CollectionSection
+from jettagger.data.names import matching
 from jettagger.data.rows import Floats, RawCollection
+from jettagger.data.units import no_match
 from jettagger.data.values import (
     as_feature,
     describe,
@@ -52,16 +53,13 @@ class CollectionColumns:
         section = self.section
         return CollectionInput(self.name, describe(section), section.length, section.coordinates is not None)
 
-    def anchors(self, available: Collection[str], where: str) -> frozenset[str]:
-        """The branches that tell how many particles there are: the first that `from` matches."""
-        matches = [name for name in available if fnmatchcase(name, self.section.from_)]
+    def anchors(self, available: tuple[str, ...], needed: Collection[str], where: str) -> frozenset[str]:
+        """A branch that tells how many particles there are: one that is `needed` anyhow, or the first that
+        `from` matches."""
+        matches = matching(self.section.from_, available)
         if not matches:
-            raise JettaggerError(
-                f"{where}: inputs.{self.name}.from: no branch matches '{self.section.from_}' "
-                f"(there are {', '.join(sorted(available)[:20])}, …)"
-            )
-        used = frozenset().union(*(expression.names for expression in self.expressions))
-        return frozenset([next((name for name in matches if name in used), matches[0])])
+            raise no_match(self.section.from_, available, where=where, key=f"inputs.{self.name}.from")
+        return frozenset([next((name for name in matches if name in needed), matches[0])])
 
     def evaluate(self, namespace: Namespace, jets: int, counts: dict[str, int]) -> RawCollection:
         """Selected, sorted, truncated particles of all jets."""
@@ -103,7 +101,7 @@ class CollectionColumns:
             if not np.isfinite(flat).all():
                 raise JettaggerError(
                     f"{place}: {(~np.isfinite(flat)).sum()} values are not finite: a particle has to lie "
-                    f"somewhere (leave such particles out by inputs.{self.name}.select)"
+                    f"somewhere (leave such particles out by inputs.{self.name}.select, or padding by data.slots)"
                 )
             columns.append(flat)
         return np.stack(columns, axis=1)

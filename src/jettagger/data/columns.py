@@ -17,7 +17,7 @@ from jettagger.batch import InputSpec
 from jettagger.data.collection import CollectionColumns
 from jettagger.data.expression_text import ExpressionText
 from jettagger.data.input_schema import JetSection
-from jettagger.data.layout import Jets, Layout
+from jettagger.data.layout import Branches, Jets, Layout
 from jettagger.data.rows import RawInputs
 from jettagger.data.schema import ClassSection, DataConfig
 from jettagger.data.values import (
@@ -119,13 +119,13 @@ class Columns:
         names = self._input_names(self.layout.names(available), where, spectators)
         return self.layout.stored(names, available, where=where)
 
-    def _input_names(self, names: Collection[str], where: str, spectators: bool = True) -> frozenset[str]:
+    def _input_names(self, names: tuple[str, ...], where: str, spectators: bool = True) -> frozenset[str]:
         expressions = [*self._jet.values(), *(self._spectators.values() if spectators else ())]
         expressions += [self._selection] if self._selection else []
         for collection in self._collections.values():
             expressions += collection.expressions
         needed = required_branches(expressions, self._define, names, where=where)
-        return needed.union(*(c.anchors(names, where) for c in self._collections.values()))
+        return needed.union(*(c.anchors(names, needed, where) for c in self._collections.values()))
 
     def branches(
         self, available: Collection[str], *, where: str, sample_weight: str | float
@@ -139,9 +139,9 @@ class Columns:
         needed |= self._input_names(names, where) | ({group} if group else set())
         return self.layout.stored(needed, available, where=where)
 
-    def namespace(self, branches: Mapping[str, Any], *, where: str) -> Namespace:
+    def namespace(self, branches: Mapping[str, Any], *, where: str, jets: int | None = None) -> Namespace:
         """The branches of a chunk with the config's definitions."""
-        return Namespace(branches, self._define, where=where)
+        return Namespace(branches, self._define, where=where, length=jets)
 
     def selected(self, namespace: Namespace, jets: int) -> NDArray[np.bool_]:
         """Which jets pass the selection, (J,)."""
@@ -187,15 +187,14 @@ class Columns:
         `file_key` (below 2**62) tells files apart where no branch tells which jets share an event.
 
         Counts: `read`, `selected`, `class <name>`, `missing <input>.<feature>` (values that are NaN, ±inf or
-        sentinels), `truncated <collection>` and `empty <collection>` (jets).
+        sentinels), `truncated <collection>` and `empty <collection>` (jets), and those of `Jets`.
         """
-        found = self.layout.jets(branches, where=where)
-        whole = self.namespace(found.branches, where=where)
-        kept_J = np.flatnonzero(self.selected(whole, len(found)))
-        namespace = whole
+        found = self.layout.jets(branches, where=where, first=start)
+        namespace = self.namespace(found.branches, where=where, jets=len(found))
+        kept_J = np.flatnonzero(self.selected(namespace, len(found)))
         if len(kept_J) < len(found):
-            kept = {name: taken(x, kept_J) for name, x in found.branches.items()}
-            namespace = self.namespace(kept, where=where)
+            kept = Branches(found.branches, lambda name: taken(found.branches[name], kept_J))
+            namespace = self.namespace(kept, where=where, jets=len(kept_J))
         selected, entry_J = len(kept_J), found.entry_J[kept_J]
         labels_J = self._labels(namespace, sample, selected, entry_J + start, where)
         weights_J = number(namespace, self._weight, "weights.event", selected) * number(
@@ -217,7 +216,7 @@ class Columns:
             inputs=inputs,
             spectators=self.spectators(namespace, selected),
             extras=numbers(namespace, self._extras, "baselines", selected),
-            counts={"read": len(found), "selected": selected, **per_class, **counts},
+            counts={"read": len(found), "selected": selected, **per_class, **counts, **found.counts},
         )
 
     def _labels(

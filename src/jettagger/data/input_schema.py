@@ -89,7 +89,7 @@ class IndexSection(Section):
     @model_validator(mode="after")
     def _one_at_least(self) -> "IndexSection":
         if self.jet is None and self.particle is None:
-            raise ValueError("'jet', 'particle' or both are expected: see docs/containers.md")
+            raise ValueError("'jet', 'particle' or both are expected: see docs/layout.md")
         return self
 
 

@@ -1,11 +1,14 @@
 """The sections `data` and `weights` of the YAML: which jets, from where, and what each of them counts."""
 
-from typing import Annotated, Literal
+import re
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from jettagger.data.expression_text import ExpressionText, Name
-from jettagger.schema import Section, Words
+from jettagger.data.expression_text import ExpressionText, Name, parsed
+from jettagger.expressions import parse
+from jettagger.schema import Problem, Section, Words, refuse
 
 Files = Annotated[str | list[str], Words("a path or glob, a list of them")]
 
@@ -22,7 +25,30 @@ class SampleSection(Section):
 Samples = Annotated[dict[Name, Files | SampleSection], Words("a map of sample names to files")]
 
 
+_PATH = re.compile(r"\*\*|\*\.|/\*|://|^[.~]?/|\.(root|h5|hdf5?|parquet|npz)\b")
+
+
+def _is_condition(text: str) -> str:
+    if not parse(parsed(text)).names:
+        raise ValueError(f"'{text}' is the same for all jets; a condition looks at a branch")
+    return text
+
+
+def _is_not_a_path(given: Any) -> Any:
+    """Files without a sample are refused here: as an expression they would only be bad grammar."""
+    for text in given if isinstance(given, list) else [given]:
+        if isinstance(given, list) or (isinstance(text, str) and _PATH.search(text)):
+            raise ValueError(
+                f"{text!r} looks like files, and samples are written {{name: files}}; a text is a condition on "
+                "the training samples, such as event_number % 10 == 0"
+            )
+    return given
+
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Condition = Annotated[str, AfterValidator(_is_condition), Words("a condition on the training jets")]
+Side = Annotated[Fraction | Condition | Samples, BeforeValidator(_is_not_a_path)]
+"""Jets that are held out of the training: some of the training samples', or samples of their own."""
 Unit = Literal["MeV", "GeV", "TeV", "um", "mm", "cm", "m"]
 Units = Literal["GeV", "MeV"] | dict[str, Unit]
 Storage = Literal["float32", "float16"]
@@ -42,10 +68,11 @@ class DataSection(Section):
 
     train: Samples
     """Samples to train on: name -> files. A sample is not a class."""
-    test: Samples = {}
-    """Samples that are evaluated, never trained on."""
-    validation: Fraction | Samples = 0.1
-    """Fraction of the training samples' events, or samples of its own."""
+    test: Side = {}
+    """Jets that are evaluated, never trained on: samples of their own, or a fraction of the training samples'
+    events, or a condition on them (event_number % 10 == 0)."""
+    validation: Side = 0.1
+    """Jets that choose the epoch, likewise: a fraction of what the test leaves, a condition, or samples."""
     folds: FoldsSection | None = None
     """K-folds: each jet is scored by a network that never saw its event."""
     group_by: str | None = None
@@ -73,9 +100,15 @@ class DataSection(Section):
     """How the prepared values of particles are stored; the error that float16 makes is measured and reported."""
 
 
-Spectrum = Annotated[
-    dict[str, Annotated[list[float], Field(min_length=2)]], Field(min_length=1, max_length=2)
-]
+def _ascending(edges: list[float]) -> list[float]:
+    for low, high in pairwise(edges):
+        if low >= high:
+            raise ValueError(f"edges ascend; {high:g} follows {low:g}")
+    return edges
+
+
+Edges = Annotated[list[float], Field(min_length=2), AfterValidator(_ascending)]
+Spectrum = Annotated[dict[Annotated[str, AfterValidator(parsed)], Edges], Field(min_length=1, max_length=2)]
 
 
 class MatchSection(Section):
@@ -99,7 +132,24 @@ class TrainingWeights(Section):
     method: Literal["loss", "sampling"] = "loss"
     """`loss`: the weights multiply the loss; `sampling`: they say how often a jet is drawn in an epoch."""
     cap: Annotated[float, Field(gt=1)] | None = None
-    """Largest weight of a jet over its class's mean, so the most that it is repeated; default: none."""
+    """Largest training weight of a jet over the mean of its class, so the most that it is repeated; default:
+    none."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "TrainingWeights":
+        problems = []
+        shaped = self.flatten is not None or self.match is not None
+        if self.flatten is not None and self.match is not None:
+            problems.append(
+                Problem(("match",), "a spectrum is made flat or that of a class: leave flatten or match out")
+            )
+        if self.method == "sampling" and not shaped and self.balance == "none":
+            message = "there is nothing to sample by: add balance: classes, flatten or match"
+            problems.append(Problem(("method",), message))
+        if self.cap is not None and not shaped:
+            problems.append(Problem(("cap",), "without flatten or match all jets of a class weigh the same"))
+        refuse(problems)
+        return self
 
 
 class WeightsSection(Section):
@@ -108,4 +158,4 @@ class WeightsSection(Section):
     event: ExpressionText = 1.0
     """Physics: cross-section, generator weight; may be negative; enters the loss and every metric."""
     training: TrainingWeights = TrainingWeights()
-    """Enters the training loss only."""
+    """Enters the training only: its loss, or how often a jet is drawn."""

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from jettagger.data.expression_text import ExpressionText, Name
-from jettagger.data.input_schema import InputSection, with_names
+from jettagger.data.input_schema import CollectionSection, IndexSection, InputSection, with_names
 from jettagger.data.sample_schema import DataSection, WeightsSection
-from jettagger.errors import nearest
+from jettagger.errors import nearest, unknown_name
 from jettagger.expressions import parse
 from jettagger.schema import Problem, Section, refuse
 
@@ -69,7 +69,15 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "DataConfig":
-        refuse([*_class_problems(self), *_definition_problems(self.define), *_spectator_problems(self)])
+        refuse(
+            [
+                *_class_problems(self),
+                *_definition_problems(self.define),
+                *_spectator_problems(self),
+                *_index_problems(self),
+                *_match_problems(self),
+            ]
+        )
         return self
 
 
@@ -137,6 +145,15 @@ def _definition_problems(define: dict[str, str | int | float]) -> list[Problem]:
     return problems
 
 
+def _match_problems(config: DataConfig) -> list[Problem]:
+    """A spectrum that is to be matched to that of no class."""
+    match = config.weights.training.match
+    if match is None or match.to in config.classes:
+        return []
+    message = str(unknown_name("class", match.to, config.classes))
+    return [Problem(("weights", "training", "match", "to"), message, (("classes",),))]
+
+
 def _spectator_problems(config: DataConfig) -> list[Problem]:
     """Spectators that stand twice, or have the name of an output."""
     taken = {**dict.fromkeys(RESERVED, "an output"), **dict.fromkeys(config.classes, "a class")}
@@ -149,4 +166,25 @@ def _spectator_problems(config: DataConfig) -> list[Problem]:
                 f"'{name}' is {taken[name]}, and both are columns of the predictions: define another name"
             )
             problems.append(Problem(("spectators", position), message))
+    return problems
+
+
+def _index_problems(config: DataConfig) -> list[Problem]:
+    """Links where jets are not nested in events, and inputs that link the same branches in different ways."""
+    problems = []
+    linked: dict[str, tuple[str, IndexSection]] = {}
+    for name, section in config.inputs.items():
+        if not isinstance(section, CollectionSection) or section.index is None:
+            continue
+        place = ("inputs", name, "index")
+        if config.data.jets is None:
+            message = (
+                "links particles to the jets of an event, and without data.jets an entry is a jet: say which "
+                "branches are those of the jets, such as data.jets: FatJet_*"
+            )
+            problems.append(Problem(place, message))
+        other, index = linked.setdefault(section.from_, (name, section.index))
+        if index != section.index:
+            message = f"inputs.{other} links the same branches '{section.from_}' to the jets in another way"
+            problems.append(Problem(place, message, (("inputs", other, "index"),)))
     return problems

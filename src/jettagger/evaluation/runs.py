@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jettagger import baselines, tagger, yaml_source
 from jettagger.baselines import BaselinesSection
+from jettagger.data import splits
 from jettagger.data.batches import Batches
 from jettagger.data.prepared import Prepared, prepare
 from jettagger.data.sample_schema import Samples, SampleSection
@@ -34,6 +36,26 @@ class Run(NamedTuple):
     tagger: Tagger
     document: Mapping[str, Any]
     """The resolved config."""
+
+
+class ScoredJets(NamedTuple):
+    """Jets that are scored: rows of a dataset."""
+
+    prepared: Prepared
+    rows: NDArray[np.int64]
+
+    def origin(self) -> tuple[NDArray[np.int64], ...]:
+        """File and entry of each jet."""
+        return tuple(x[self.rows] for x in self.prepared.origin())
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The class of each jet."""
+        return self.prepared.labels_J[self.rows].astype(np.int64)
+
+    def picked(self, columns: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+        """Columns of the dataset, of these jets."""
+        return {name: values[self.rows] for name, values in columns.items()}
 
 
 def open_runs(paths: Sequence[Path], *, device: str = "cpu") -> list[Run]:
@@ -67,19 +89,19 @@ def predict_all(
     """What all runs and their baselines say of the test samples (or of `data`)."""
     found: list[Predictions] = []
     groups = _groups(runs)
-    reference: Prepared | None = None
+    reference: ScoredJets | None = None
     for run in runs:
-        prepared = _test_jets(run, data)
+        jets = _test_jets(run, data)
         if reference is None:
-            reference = prepared
-        elif not _same_jets(prepared, reference):
+            reference = jets
+        elif not _same_jets(jets, reference):
             raise JettaggerError(
-                f"{run.name} and {runs[0].name} were given different test jets ({len(prepared)} and "
-                f"{len(reference)}), in another order or with other labels: compare runs whose classes, "
+                f"{run.name} and {runs[0].name} were given different test jets ({len(jets.rows)} and "
+                f"{len(reference.rows)}), in another order or with other labels: compare runs whose classes, "
                 "data.selection and data.test agree, or use --data"
             )
-        say(f"{run.name}: {len(prepared)} test jets")
-        for one in _predictions(run, prepared, groups[run.name], mc_dropout, say):
+        say(f"{run.name}: {len(jets.rows)} test jets")
+        for one in _predictions(run, jets, groups[run.name], mc_dropout, say):
             if any(_same_baseline(one, other) for other in found):
                 continue
             taken = any(one.name == other.name for other in found)
@@ -87,9 +109,9 @@ def predict_all(
     return found
 
 
-def _same_jets(one: Prepared, other: Prepared) -> bool:
+def _same_jets(one: ScoredJets, other: ScoredJets) -> bool:
     """Whether the same jets stand in the same order, with the same labels."""
-    pairs = zip((*one.origin(), one.labels_J), (*other.origin(), other.labels_J), strict=True)
+    pairs = zip((*one.origin(), one.labels), (*other.origin(), other.labels), strict=True)
     return all(np.array_equal(mine, its) for mine, its in pairs)
 
 
@@ -103,15 +125,18 @@ def samples_from(data: Sequence[str]) -> Samples:
     return {name: SampleSection(files=files) for name, files in samples.items()}
 
 
-def _test_jets(run: Run, data: Sequence[str]) -> Prepared:
+def _test_jets(run: Run, data: Sequence[str]) -> ScoredJets:
+    """The jets of `data`, or of the config's test samples, or those that its training held out."""
     config = run.tagger.config
+    section = BaselinesSection.model_validate(run.document.get("baselines") or {})
     samples = samples_from(data) if data else config.data.test
+    if not isinstance(samples, dict) or (not samples and config.data.folds is not None):
+        return _held_out(run, baselines.expressions(section) | splits.columns(config))
     if not samples:
         raise JettaggerError(
             f"{run.path}: no test jets: its config has no data.test, and --data is not given"
         )
     _check_samples(run, samples)
-    section = BaselinesSection.model_validate(run.document.get("baselines") or {})
     prepared = prepare(
         config, samples, role="--data" if data else "data.test", extras=baselines.expressions(section)
     )
@@ -119,7 +144,32 @@ def _test_jets(run: Run, data: Sequence[str]) -> Prepared:
     for record in prepared.records:
         if record.identity in known:
             raise JettaggerError(f"{record.path}: {run.name} was trained or validated on this file")
-    return prepared
+    return ScoredJets(prepared, np.arange(len(prepared)))
+
+
+def _held_out(run: Run, extras: Mapping[str, str | int | float]) -> ScoredJets:
+    """The jets of the training samples that are on the test side, or in the fold that was held out.
+
+    The config is the bundle's own, and a jet's side hangs on nothing else: none of these was trained on, also
+    where files have been added since.
+    """
+    config = run.tagger.config
+    prepared = prepare(config, config.data.train, role="data.train", extras=extras)
+    # Where there are folds and a test side, the fold's network has seen neither; the test side is common to all.
+    fold = run.tagger.card["fold"]["fold"] if isinstance(config.data.test, dict) else None
+    return ScoredJets(prepared, splits.split(prepared, config.data, fold).test)
+
+
+def _left_out(run: Run, prepared: Prepared) -> tuple[str, ...]:
+    """Notes of the files that data.on_error left out of the training and of the test jets."""
+    trained = run.tagger.card["data"].get("skipped", [])
+    return (
+        *(
+            f"{run.name} was trained without {one['path']} ({one['sample']}): {one['reason']}"
+            for one in trained
+        ),
+        *(f"{one.path} ({one.sample}) is not among the test jets: {one.reason}" for one in prepared.skipped),
+    )
 
 
 def _check_samples(run: Run, samples: Samples) -> None:
@@ -136,18 +186,20 @@ def _check_samples(run: Run, samples: Samples) -> None:
 
 
 def _predictions(
-    run: Run, prepared: Prepared, group: str | None, mc_dropout: int, say: Callable[[str], None]
+    run: Run, jets: ScoredJets, group: str | None, mc_dropout: int, say: Callable[[str], None]
 ) -> list[Predictions]:
-    batches = Batches(prepared, np.arange(len(prepared)), BATCH, inputs=run.tagger.members[0].inputs)
+    prepared = jets.prepared
+    batches = Batches(prepared, jets.rows, BATCH, inputs=run.tagger.members[0].inputs)
     scores = run.tagger.run(batch.inputs for batch in batches.epoch(0))
     members = len(run.tagger.members)
     seed = run.document.get("training", {}).get("seed", 1)
     common = Predictions(
         name=run.name,
         classes=run.tagger.classes,
-        labels_N=prepared.labels_J.astype(np.int64),
-        weights_N=prepared.weights_J.astype(np.float64),
-        spectators=prepared.spectators,
+        labels_N=jets.labels,
+        weights_N=prepared.weights_J[jets.rows].astype(np.float64),
+        spectators=jets.picked(prepared.spectators),
+        notes=_left_out(run, prepared),
         seed=seed,
     )
     trained = run.tagger.card.get("trainings", [])
@@ -169,7 +221,7 @@ def _predictions(
         found += _mc_dropout(
             run, batches, replace(network, members_MNC=None, history=(), group=None), mc_dropout, say
         )
-    return found + _baselines(run, prepared, replace(common, group=None))
+    return found + _baselines(run, jets, replace(common, group=None))
 
 
 def _single(network: Predictions, scores: Scores) -> Predictions:
@@ -199,15 +251,16 @@ def _mc_dropout(
     return [replace(common, name=f"{run.name} (MC dropout)", decomposition=decomposition)]
 
 
-def _baselines(run: Run, prepared: Prepared, common: Predictions) -> list[Predictions]:
+def _baselines(run: Run, jets: ScoredJets, common: Predictions) -> list[Predictions]:
     section = BaselinesSection.model_validate(run.document.get("baselines") or {})
     found = []
     if section.cut is not None:
-        found.append(replace(common, name="cut", scores_N=baselines.cut_scores(prepared.extras), seed=None))
+        scores_N = baselines.cut_scores(jets.picked(jets.prepared.extras))
+        found.append(replace(common, name="cut", scores_N=scores_N, seed=None))
     stored = run.path / "baselines" / "boosted_trees.npz"
     if section.boosted_trees is not None and stored.is_file():
         trees = baselines.load_trees(stored)
-        probabilities_JC = trees.probabilities(baselines.jet_features(prepared, np.arange(len(prepared))))
+        probabilities_JC = trees.probabilities(baselines.jet_features(jets.prepared, jets.rows))
         found.append(
             replace(common, name="boosted trees", decomposition=decompose(probabilities_JC[np.newaxis]))
         )

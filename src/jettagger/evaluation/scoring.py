@@ -1,18 +1,22 @@
-"""`jettagger predict`: one row for each jet of some files, in order, the last one included."""
+"""`jettagger predict`: a row for each jet of some files, in order, the last one included.
+
+Where jets are nested in events, ROOT and parquet files have a row for each event, so that they can be read beside
+the input as a friend tree; events without jets keep theirs.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jettagger import tagger
 from jettagger.data.locations import find_files
 from jettagger.data.reader import opening_of, source_of
 from jettagger.errors import JettaggerError
-from jettagger.evaluation.output import check_suffix, write_scores
+from jettagger.evaluation.output import check_suffix, scores_written
+from jettagger.evaluation.score_files import Block
 from jettagger.files import check_writable
+from jettagger.tagger import Scored
 
 
 def score_files(
@@ -20,7 +24,8 @@ def score_files(
 ) -> int:
     """Scores all jets of `files` with a bundle, writes them to `output`, and returns how many they are.
 
-    Columns: those of `Tagger.score`, with `file` (number of the file, from 0) and `entry` (in that file).
+    Columns: those of `Tagger.score`, with `file` (number of the file, from 0) and `entry` (in that file). They
+    are written chunk by chunk: memory does not grow with the number of jets.
     """
     check_suffix(output)
     check_writable(output)
@@ -28,16 +33,26 @@ def score_files(
     paths = find_files(list(files), where="predict")
     if output.resolve() in {Path(path).resolve() for path in paths}:
         raise JettaggerError(f"--output {output} is one of the files to be scored")
-    parts: list[dict[str, NDArray[Any]]] = []
-    for number, path in enumerate(paths):
-        for first, columns in scorer.predict_file(path, mc_dropout=mc_dropout):
-            jets = len(columns["passes_selection"])
-            position = {"file": np.full(jets, number), "entry": np.arange(first, first + jets)}
-            parts.append(position | columns)
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     opening = opening_of(scorer.config)
-    expected = sum(source_of(path, opening).entries for path in paths)
-    if len(joined["entry"]) != expected:
-        raise JettaggerError(f"{output}: {expected} jets were to be scored, {len(joined['entry'])} were")
-    write_scores(output, joined, {"files": ", ".join(paths), "tagger": scorer.card.get("name", "")})
-    return expected
+    attributes = {"files": ", ".join(paths), "tagger": scorer.card.get("name", "")}
+    with scores_written(output, attributes) as writer:
+        for number, path in enumerate(paths):
+            before = writer.rows
+            for scored in scorer.predict_file(path, mc_dropout=mc_dropout):
+                writer.add(_block(scored, number))
+            expected = source_of(path, opening).entries
+            if writer.rows - before != expected:
+                raise JettaggerError(
+                    f"{output}: {expected} entries of {path} were to be scored, {writer.rows - before} were"
+                )
+    return writer.jets
+
+
+def _block(scored: Scored, file: int) -> Block:
+    position = {
+        "file": np.full(scored.entries, file),
+        "entry": np.arange(scored.first, scored.first + scored.entries),
+    }
+    if scored.counts_E is None:
+        return Block(position | scored.columns)
+    return Block(position, scored.columns, scored.counts_E)

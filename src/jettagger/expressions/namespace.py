@@ -10,9 +10,21 @@ from numpy.typing import NDArray
 from jettagger.errors import JettaggerError, unknown_name
 from jettagger.expressions.functions import FUNCTIONS, OPERATORS, ArgumentFault, compare
 from jettagger.expressions.jagged import Jagged, from_branch, spread
+from jettagger.expressions.picking import NAME, SIGNATURE, pick
 from jettagger.expressions.reductions import REDUCTIONS
 from jettagger.expressions.syntax import CONSTANTS
-from jettagger.expressions.tree import Apply, Compare, Expression, Name, Node, Number, Reduce, Span, fault
+from jettagger.expressions.tree import (
+    Apply,
+    Compare,
+    Expression,
+    Name,
+    Node,
+    Number,
+    Pick,
+    Reduce,
+    Span,
+    fault,
+)
 
 Scalar = bool | int | float
 Value = Scalar | NDArray[Any] | Jagged
@@ -158,6 +170,8 @@ class _Evaluation:
                 return self._elementwise(lambda *flat: compare(node.operators, flat), node.operands)
             case Reduce():
                 return self._reduce(node)
+            case Pick():
+                return self._pick(node)
 
     def _elementwise(self, function: Any, nodes: tuple[Node, ...]) -> Value:
         """`function` of equally long arrays; a jet-level value is repeated for each particle if need be."""
@@ -218,6 +232,19 @@ class _Evaluation:
             return reduction.compute(value, **options)
         except ArgumentFault as error:
             raise self._fault(node.argument, str(error)) from None
+
+    def _pick(self, node: Pick) -> NDArray[Any] | Jagged:
+        values, index = self.value(node.values), self.value(node.index)
+        if not isinstance(values, Jagged):
+            has = "has one value a jet" if isinstance(values, np.ndarray) else "is a constant"
+            text = self._text(node.values)
+            raise self._fault(node.values, f"'{NAME}' picks from a collection, and '{text}' {has}")
+        if not isinstance(index, Jagged | np.ndarray):
+            index = np.full(len(values.offsets) - 1, index)
+        try:
+            return pick(values, index, node.missing)
+        except ArgumentFault as error:
+            raise self._fault((node.values, node.index)[error.index], str(error)) from None
 
     def _text(self, node: Node) -> str:
         return self._expression.text[node.span[0] : node.span[1]]
@@ -282,8 +309,9 @@ def _refuse_hidden(definitions: Mapping[str, Expression], branches: Collection[s
 def _unknown(
     name: str, expression: Expression, known: Collection[str], place: str, span: Span | None = None
 ) -> JettaggerError:
-    if name in FUNCTIONS or name in REDUCTIONS:
-        signature = (FUNCTIONS[name] if name in FUNCTIONS else REDUCTIONS[name]).signature
+    signatures = {NAME: SIGNATURE} | {x: f.signature for x, f in FUNCTIONS.items()}
+    signatures |= {x: reduction.signature for x, reduction in REDUCTIONS.items()}
+    if signature := signatures.get(name):
         message = f"no branch or definition is called '{name}'; the function is written {signature}"
     else:
         message = str(unknown_name("branch or definition", name, known))

@@ -36,7 +36,7 @@ def _reduced(function: np.ufunc, particles: Jagged, empty: Number) -> NDArray[An
     return result_N
 
 
-def _able_to_miss(values: NDArray[Any], missing: Number) -> NDArray[Any]:
+def able_to_miss(values: NDArray[Any], missing: Number) -> NDArray[Any]:
     """`values` in a type that holds `missing`: integers stay integers only where it is one."""
     kinds = kind_of(values) + kind_of(missing)
     if kinds[0] == "f" or kinds == "bb":
@@ -69,9 +69,7 @@ def _conditional(name: str, function: np.ufunc, empty: bool) -> Callable[..., ND
 
 def _extreme(function: np.ufunc) -> Callable[..., NDArray[Any]]:
     def compute(particles: Jagged, missing: Number) -> NDArray[Any]:
-        return _reduced(
-            function, particles._replace(values=_able_to_miss(particles.values, missing)), missing
-        )
+        return _reduced(function, particles._replace(values=able_to_miss(particles.values, missing)), missing)
 
     return compute
 
@@ -98,7 +96,7 @@ def _std(particles: Jagged, missing: Number) -> NDArray[Any]:
 
 
 def _leading(particles: Jagged, n: int, missing: Number) -> NDArray[Any]:
-    values_P, offsets = _able_to_miss(particles.values, missing), particles.offsets
+    values_P, offsets = able_to_miss(particles.values, missing), particles.offsets
     present_N = particles.counts > n
     result_N = np.full(len(present_N), missing, dtype=values_P.dtype)
     result_N[present_N] = values_P[offsets[:-1][present_N] + n]
@@ -126,7 +124,7 @@ def _nth_largest(particles: Jagged, n: int, missing: Number) -> NDArray[Any]:
 
 
 def _as_given(result_N: NDArray[Any], values: NDArray[Any], missing: Number) -> NDArray[Any]:
-    return result_N.astype(_able_to_miss(values[:0], missing).dtype, copy=False)
+    return result_N.astype(able_to_miss(values[:0], missing).dtype, copy=False)
 
 
 REDUCTIONS: dict[str, Reduction] = {

@@ -12,9 +12,21 @@ from collections.abc import Mapping
 from typing import NoReturn, TypeVar
 
 from jettagger.errors import JettaggerError, nearest, unknown_name
+from jettagger.expressions import picking
 from jettagger.expressions.functions import FUNCTIONS
 from jettagger.expressions.reductions import REDUCTIONS
-from jettagger.expressions.tree import Apply, Compare, Expression, Name, Node, Number, Reduce, Span, fault
+from jettagger.expressions.tree import (
+    Apply,
+    Compare,
+    Expression,
+    Name,
+    Node,
+    Number,
+    Pick,
+    Reduce,
+    Span,
+    fault,
+)
 
 MAX_LENGTH = 10_000
 MAX_DEPTH = 100
@@ -234,7 +246,7 @@ class _Walker:
         first, behind = _span(tree)
         return self.text[:first].rstrip().endswith("(") and self.text[behind:].lstrip().startswith(")")
 
-    def call(self, tree: ast.Call, depth: int) -> Apply | Reduce:
+    def call(self, tree: ast.Call, depth: int) -> Apply | Reduce | Pick:
         """A call of one of the known functions."""
         if not isinstance(tree.func, ast.Name):
             self.refuse(tree, "only the functions of docs/expressions.md can be called")
@@ -244,6 +256,8 @@ class _Walker:
                 self.refuse(argument, _REFUSED[ast.Starred])
         if name in REDUCTIONS:
             return self.reduction(name, tree, depth)
+        if name == picking.NAME:
+            return self.pick(tree, depth)
         if name not in FUNCTIONS:
             self.unknown_function(name, tree.func)
         if tree.keywords:
@@ -254,7 +268,7 @@ class _Walker:
 
     def unknown_function(self, name: str, tree: ast.expr) -> NoReturn:
         """Names the function that was probably meant, and those that there are."""
-        names = [*FUNCTIONS, *REDUCTIONS]
+        names = [*FUNCTIONS, *REDUCTIONS, picking.NAME]
         if name in _INSTEAD:
             self.refuse(tree, f"unknown function '{name}': write {_INSTEAD[name]}")
         error = unknown_name("function", name, names)
@@ -270,9 +284,7 @@ class _Walker:
         """sum(x), max(x, missing=0), leading(x, 2, missing=0)."""
         known = REDUCTIONS[name]
         positional = 2 if known.indexed else 1
-        missing = [keyword.value for keyword in tree.keywords]
-        if any(keyword.arg != "missing" for keyword in tree.keywords) or len(missing) > 1:
-            self.refuse(tree, f"the only keyword known here is 'missing', once: {known.signature}")
+        missing = self.missing(tree, known.signature)
         if missing and not known.may_miss:
             self.refuse(
                 tree, f"'{name}' of no particles has a value, so it takes no 'missing': {known.signature}"
@@ -289,6 +301,23 @@ class _Walker:
         n = self.index(tree.args[1]) if known.indexed else 0
         value = self.constant(missing[0]) if missing else math.nan
         return Reduce(name, self.node(tree.args[0], depth - 1), n, value, _span(tree))
+
+    def missing(self, tree: ast.Call, signature: str) -> list[ast.expr]:
+        """The one keyword that functions take."""
+        if any(keyword.arg != "missing" for keyword in tree.keywords) or len(tree.keywords) > 1:
+            self.refuse(tree, f"the only keyword known here is 'missing', once: {signature}")
+        return [keyword.value for keyword in tree.keywords]
+
+    def pick(self, tree: ast.Call, depth: int) -> Pick:
+        """at(values, index), at(values, index, missing=0)."""
+        missing = self.missing(tree, picking.SIGNATURE)
+        if len(tree.args) == 3 and not missing:
+            missing = [tree.args[2]]
+        elif len(tree.args) != 2:
+            self.wrong_count(tree, picking.NAME, picking.SIGNATURE)
+        value = self.constant(missing[0]) if missing else math.nan
+        values, index = (self.node(argument, depth - 1) for argument in tree.args[:2])
+        return Pick(values, index, value, _span(tree))
 
     def index(self, tree: ast.expr) -> int:
         """The n of leading(x, n)."""

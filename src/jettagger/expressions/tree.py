@@ -53,7 +53,17 @@ class Reduce:
     span: Span
 
 
-Node = Number | Name | Apply | Compare | Reduce
+@dataclass(frozen=True)
+class Pick:
+    """Elements of a collection by their numbers: see `picking`."""
+
+    values: "Node"
+    index: "Node"
+    missing: bool | int | float
+    span: Span
+
+
+Node = Number | Name | Apply | Compare | Reduce | Pick
 
 
 @dataclass(frozen=True)

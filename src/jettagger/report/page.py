@@ -55,7 +55,9 @@ figcaption, .small { font-size: .9rem; color: #4a545e; max-width: 46rem; }
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
 .narrow { max-width: 38rem; }
 .panels { grid-column: 1 / -1; }
-.note { border-left: 4px solid #ffa90e; background: #fff8ea; padding: .5rem .9rem; margin: .6rem 0; }
+.note { border-left: 4px solid #ffa90e; background: #fff8ea; padding: .5rem .9rem; margin: .6rem 0;
+  overflow-wrap: anywhere; }
+.note.error { border-color: #bd1f01; background: #fdf0ed; }
 dt { font-weight: 600; margin-top: .7rem; }
 dd { margin: 0; }
 footer { margin-top: 3rem; font-size: .85rem; color: #4a545e; }
@@ -142,7 +144,7 @@ def to_html(evaluation: Evaluation, drawings: Sequence[Drawing], title: str) -> 
         shown = [drawing for drawing in drawings if drawing.name.startswith(names)]
         before = _EXTRAS[anchor](evaluation) if anchor in _EXTRAS else ""
         if shown or before:
-            figures = "\n".join(_figure(drawing, images[drawing.name]) for drawing in shown)
+            figures = "\n".join(figure_html(drawing, images[drawing.name]) for drawing in shown)
             inside = f'{before}\n<div class="figures">\n{figures}\n</div>'
             parts.append(f'<section id="{anchor}">\n<h2>{heading}</h2>\n{inside}\n</section>')
     terms = "\n".join(f"<dt>{escape(term)}</dt><dd>{escape(words)}</dd>" for term, words in _DEFINITIONS)
@@ -151,7 +153,11 @@ def to_html(evaluation: Evaluation, drawings: Sequence[Drawing], title: str) -> 
         f"<footer>Written by jettagger {escape(__version__)}. Numbers: report.json. Figures as PDF and PNG: "
         "figures/.</footer>"
     )
-    body = "\n".join(parts)
+    return whole_page(title, "\n".join(parts))
+
+
+def whole_page(title: str, body: str) -> str:
+    """A page that needs nothing else around `body`."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -253,7 +259,8 @@ def _mean_and_std(values: Floats) -> Measurement:
     return Measurement(float(values.mean()), float(values.std(ddof=1)))
 
 
-def _figure(drawing: Drawing, source: str) -> str:
+def figure_html(drawing: Drawing, source: str) -> str:
+    """A figure with its heading and caption; `source` is its address."""
     # One panel fits a phone; several beside each other are scrolled there.
     kind, box = ("narrow", "one") if drawing.figure.get_figwidth() < 8 else ("panels", "wide")
     return (

@@ -25,6 +25,7 @@ from jettagger.training import checkpoints
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import Hardware, threads
 from jettagger.training.diagnosis import not_finite
+from jettagger.training.feeding import fed
 from jettagger.training.loss import check_labels, cross_entropy
 from jettagger.training.optimisers import build_optimiser, rate
 from jettagger.training.progress import Progress
@@ -160,17 +161,18 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     training.model.train()
     training.progress.start(state.epoch, training.train.steps, done)
     began = saved = time.monotonic()
-    for batch in training.train.epoch(state.epoch, done):
-        generator.manual_seed(key(training.section.seed, "dropout", training.stream, state.step))
-        _step(training, state, batch)
-        training.progress.advance()
-        now = time.monotonic()
-        state.sums.seconds, began = state.sums.seconds + now - began, now
-        interval = training.section.checkpoint_seconds
-        if interval is not None and now - saved > interval:
-            _look(training, state)
-            checkpoints.save_last(training.directory, _identity(training), state.content())
-            saved = time.monotonic()
+    with fed(training.train.epoch(state.epoch, done), training.hardware.device) as batches:
+        for batch in batches:
+            generator.manual_seed(key(training.section.seed, "dropout", training.stream, state.step))
+            _step(training, state, batch)
+            training.progress.advance()
+            now = time.monotonic()
+            state.sums.seconds, began = state.sums.seconds + now - began, now
+            interval = training.section.checkpoint_seconds
+            if interval is not None and now - saved > interval:
+                _look(training, state)
+                checkpoints.save_last(training.directory, _identity(training), state.content())
+                saved = time.monotonic()
     _look(training, state)
     expected = (state.epoch + 1) * training.train.steps
     assert state.step == expected, (
@@ -232,7 +234,8 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     """Validation, the record of the epoch, the best weights, the checkpoint."""
     began, section, sums = time.monotonic(), training.section, state.sums
     training.model.eval()
-    found = validate(_network(training, state), training.validation.epoch(0), training.hardware)
+    with fed(training.validation.epoch(0), training.hardware.device) as batches:
+        found = validate(_network(training, state), batches, training.hardware)
     if sums.weights <= 0:
         raise JettaggerError(
             f"the weights of the training jets add up to {sums.weights:.4g}: check weights.event"

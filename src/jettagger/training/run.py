@@ -24,11 +24,14 @@ import jettagger
 from jettagger import metrics, models, yaml_source
 from jettagger.baselines import BaselinesSection, fit_trees
 from jettagger.batch import Feature, InputSpec
-from jettagger.data.batches import Batches, training_weights
+from jettagger.data import splits
+from jettagger.data.batches import Batches
 from jettagger.data.columns import Columns
+from jettagger.data.containers.base import Source
 from jettagger.data.prepared import Prepared
 from jettagger.data.reader import opening_of, source_of
 from jettagger.data.schema import DataConfig
+from jettagger.data.spectra import TrainingWeightsResult, loss_weights, weights_of
 from jettagger.errors import JettaggerError
 from jettagger.files import check_writable, write_json, written_aside
 from jettagger.models.parts.model import JetModel
@@ -38,6 +41,7 @@ from jettagger.tagger import BATCH, CHECK_JETS, Tagger, save
 from jettagger.training import checkpoints
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import Hardware, choose_hardware, threads
+from jettagger.training.feeding import kept_on
 from jettagger.training.loop import MemberResult, Training, train_member
 from jettagger.training.progress import Progress
 from jettagger.training.schema import EnsembleSection, TrainingSection
@@ -45,6 +49,8 @@ from jettagger.training.sides import Filling, Sides, prepare_sides
 
 NORMALISATION_JETS = 20_000
 """Training jets on which shifts and scales are measured: more than their precision needs."""
+FIRST_EVENTS = 256
+"""Events among which the check jets are looked for."""
 WORKING_POINTS = (0.3, 0.5, 0.8)
 """Efficiencies of a class for which the card gives thresholds."""
 
@@ -59,6 +65,8 @@ class Recipe(NamedTuple):
     baselines: BaselinesSection
     document: Mapping[str, Any]
     """The whole resolved config, as plain values."""
+    fold: int | None = None
+    """Which of data.folds is held out."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +87,19 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     member: int | None = None,
+    fold: int | None = None,
     workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> RunSummary:
-    """Trains all members (or one) and writes the bundle once all are there; `workers` processes prepare the data.
+    """Trains all members (or one) and writes the bundle once all are there; without the jets of `fold`.
+
+    `workers` processes prepare the data (default: one a processor).
 
     Raises JettaggerError for what is wrong with config, data or output, before the first step where it can.
     """
     began = time.monotonic()
+    splits.check_fold(recipe.data.data, fold)
+    recipe = recipe._replace(fold=fold)
     members = range(recipe.ensemble.members)
     if member is not None and member not in members:
         raise JettaggerError(
@@ -97,12 +110,15 @@ def train(
     _check_output(output, chosen, resume=resume, overwrite=overwrite)
     with threads(recipe.training.threads):
         say(f"training on {hardware.description}")
-        sides = prepare_sides(recipe.data, recipe.baselines, say, Filling(workers=workers))
+        sides = prepare_sides(recipe.data, recipe.baselines, say, Filling(workers=workers), fold=fold)
+        weights = _weights(recipe, sides)
+        for note in weights.notes:
+            say(f"  {note}")
         _check_finished(recipe, sides, output, [k for k in members if not (overwrite and k in chosen)])
         if overwrite:
             _clear(output, None if member is None else chosen)
-        _fit_baselines(recipe, sides, output, say)
-        results = [_train_member(recipe, sides, output, k, hardware, resume, say) for k in chosen]
+        _fit_baselines(recipe, sides, weights, output, say)
+        results = [_train_member(recipe, sides, weights, output, k, hardware, resume, say) for k in chosen]
         missing = [k for k in members if not (_folder(output, k) / "result.json").exists()]
         if missing:
             say(f"the tagger waits for members {', '.join(map(str, missing))}")
@@ -159,6 +175,7 @@ def _folder(output: Path, member: int) -> Path:
 def _train_member(
     recipe: Recipe,
     sides: Sides,
+    weights: TrainingWeightsResult,
     output: Path,
     member: int,
     hardware: Hardware,
@@ -172,14 +189,14 @@ def _train_member(
     vary = recipe.ensemble.vary
     stream = member if "batches" in vary else 0
     model = _new_model(recipe, sides, member if "initialisation" in vary else 0)
-    train, validation = _batches(recipe, sides, stream, model.inputs)
+    train, validation = _batches(recipe, sides, weights, stream, model.inputs)
     for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
         say(f"  {warning}")
     _write_config(recipe, output)
     result = train_member(
         Training(
             model=model,
-            train=train,
+            train=kept_on(train, hardware.device),
             validation=validation,
             section=section,
             directory=folder,
@@ -199,7 +216,11 @@ def _train_member(
 def _identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
     """All that decides the weights: a checkpoint is only resumed under the same."""
     document = recipe.document
-    data = {"key": sides.keys, "validation": document["data"].get("validation")}
+    data: dict[str, Any] = {"key": sides.keys, "validation": document["data"].get("validation")}
+    if not isinstance(recipe.data.data.test, dict):
+        data["test"] = recipe.data.data.test
+    if recipe.fold is not None:
+        data |= {"folds": document["data"]["folds"], "fold": recipe.fold}
     kept = {name: document[name] for name in ("classes", "inputs", "model", "training") if name in document}
     return {
         "data": data,
@@ -209,18 +230,24 @@ def _identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
     }
 
 
-def _weights(recipe: Recipe, sides: Sides) -> NDArray[np.float32]:
-    """What each training jet counts in a loss."""
-    balance = recipe.data.weights.training.balance == "classes"
-    return training_weights(sides.train, sides.train_rows, balance=balance)
+def _weights(recipe: Recipe, sides: Sides) -> TrainingWeightsResult:
+    """The training weights, fitted on the training jets."""
+    return weights_of(sides.train, sides.train_rows, recipe.data.weights.training, sides.train.classes)
 
 
-def _batches(recipe: Recipe, sides: Sides, stream: int, inputs: InputSpec) -> tuple[Batches, Batches]:
+def _batches(
+    recipe: Recipe, sides: Sides, weights: TrainingWeightsResult, stream: int, inputs: InputSpec
+) -> tuple[Batches, Batches]:
+    """Training and validation in batches; jets whose training weight is 0 are left out."""
+    trained_R = weights.factor_R > 0
+    rows, factor = sides.train_rows[trained_R], weights.factor_R[trained_R]
+    sampling = recipe.data.weights.training.method == "sampling"
     train = Batches(
         sides.train,
-        sides.train_rows,
+        rows,
         recipe.training.batch_size,
-        weights_R=_weights(recipe, sides),
+        weights_R=loss_weights(sides.train, rows, None if sampling else factor),
+        factor_R=factor if sampling else None,
         shuffle=(recipe.training.seed, stream),
         inputs=inputs,
     )
@@ -248,13 +275,21 @@ def _read_result(folder: Path) -> MemberResult:
     return MemberResult(**stored, weights=folder / checkpoints.BEST, history=checkpoints.load_history(folder))
 
 
-def _fit_baselines(recipe: Recipe, sides: Sides, output: Path, say: Callable[[str], None]) -> None:
+def _fit_baselines(
+    recipe: Recipe,
+    sides: Sides,
+    weights: TrainingWeightsResult,
+    output: Path,
+    say: Callable[[str], None],
+) -> None:
     section = recipe.baselines.boosted_trees
     if section is None:
         return
     began = time.monotonic()
-    weights = _weights(recipe, sides)
-    trees = fit_trees(section, sides.train, sides.train_rows, weights, seed=recipe.training.seed)
+    trained_R = weights.factor_R > 0
+    rows = sides.train_rows[trained_R]
+    weights_R = loss_weights(sides.train, rows, weights.factor_R[trained_R])
+    trees = fit_trees(section, sides.train, rows, weights_R, seed=recipe.training.seed)
     trees.save(output / "baselines" / "boosted_trees.npz")
     say(f"boosted trees: fitted in {time.monotonic() - began:.1f} s")
 
@@ -277,7 +312,7 @@ def _bundle(recipe: Recipe, sides: Sides, output: Path) -> Tagger:
 
 
 def _card(recipe: Recipe, sides: Sides, output: Path) -> dict[str, Any]:
-    spec = sides.train.spec
+    spec, folds = sides.train.spec, recipe.data.data.folds
     folders = [_folder(output, k) for k in range(recipe.ensemble.members)]
     return {
         "name": output.resolve().name,
@@ -301,6 +336,7 @@ def _card(recipe: Recipe, sides: Sides, output: Path) -> dict[str, Any]:
                 one._asdict() for one in dict.fromkeys((*sides.train.skipped, *sides.validation.skipped))
             ],
         },
+        **({} if folds is None else {"fold": {"k": folds.k, "by": folds.by, "fold": recipe.fold}}),
         "seed": recipe.training.seed,
         "trainings": [json.loads((folder / "result.json").read_text(encoding="utf-8")) for folder in folders],
         "versions": {
@@ -349,12 +385,23 @@ def _check_jets(data: DataConfig, prepared: Prepared) -> dict[str, Any]:
     parts = []
     for record in records.values():
         source = source_of(record.path, opening_of(data))
-        branches = Columns(data).input_branches(source.branches, where=record.path)
-        parts.append(source.read(branches, 0, min(per_file, source.entries)).branches)
+        columns = Columns(data)
+        branches = columns.input_branches(source.branches, where=record.path)
+        parts.append(_with_jets(columns, source, branches, per_file))
     # Where files order their branches differently, one may stand for a collection here and another there.
     for name in sorted(set.intersection(*(set(part) for part in parts))):
         found[name] = _concatenated([part[name] for part in parts])
     return found
+
+
+def _with_jets(columns: Columns, source: Source, branches: frozenset[str], jets: int) -> Mapping[str, Any]:
+    """The first entries of a file that hold so many jets; an event may hold none."""
+    if columns.config.data.jets is None:
+        return source.read(branches, 0, min(jets, source.entries)).branches
+    chunk = source.read(branches, 0, min(FIRST_EVENTS, source.entries))
+    entry_J = columns.layout.jets(chunk.branches, where=source.location).entry_J
+    entries = int(entry_J[:jets][-1]) + 1 if len(entry_J) else 0
+    return {name: array[:entries] for name, array in chunk.branches.items()}
 
 
 def _concatenated(arrays: Sequence[Any]) -> Any:

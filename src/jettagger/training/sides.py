@@ -1,6 +1,6 @@
 """Training and validation jets: prepared, split, described, and strictly apart."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import NamedTuple
 
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from jettagger import baselines
 from jettagger.baselines import BaselinesSection
-from jettagger.data.batches import split
+from jettagger.data import splits
 from jettagger.data.executors import dask_workers
+from jettagger.data.layout import described
 from jettagger.data.prepared import Prepared, find, is_filled, plan, prepare
 from jettagger.data.sample_schema import Samples
 from jettagger.data.schema import DataConfig
@@ -39,33 +40,53 @@ class Filling(NamedTuple):
     verify: bool = False
 
 
+def extras_of(data: DataConfig, section: BaselinesSection) -> dict[str, str | int | float]:
+    """What the dataset of `data.train` holds beside inputs and spectators: for baselines, splits, weights."""
+    return baselines.expressions(section) | splits.columns(data)
+
+
 def prepare_sides(
     data: DataConfig,
     section: BaselinesSection,
     say: Callable[[str], None] = print,
     filling: Filling = Filling(),  # noqa: B008 - it is immutable
+    *,
+    fold: int | None = None,
 ) -> Sides:
-    """The jets to train on and those to validate with; says how many of which class there are."""
-    extras = baselines.expressions(section)
+    """The jets to train on and those to validate with; says how many of which class there are.
 
-    def prepared_of(samples: Samples, role: str) -> Prepared:
+    `fold` says which of `data.folds` is held out; by default none is.
+    """
+
+    def prepared_of(samples: Samples, role: str, extras: Mapping[str, str | int | float]) -> Prepared:
         found = prepare(data, samples, role=role, extras=extras, say=say, **filling._asdict())
         for line in describe(found, role):
             say(line)
         return found
 
     check_apart(data)
-    if data.data.test and not is_filled(data, data.data.train, role="data.train", extras=extras):
-        plan(
-            data, data.data.test, role="data.test"
-        )  # what is wrong with test files is said before the training
-    prepared = prepared_of(data.data.train, "data.train")
-    if isinstance(data.data.validation, dict):
-        other = prepared_of(data.data.validation, "data.validation")
-        return Sides(prepared, np.arange(len(prepared)), other, np.arange(len(other)))
-    rows, held_out = split(prepared, data.data.validation)
-    say(f"  {len(rows)} jets to train on, {len(held_out)} to validate with")
-    return Sides(prepared, rows, prepared, held_out)
+    extras = extras_of(data, section)
+    first = not is_filled(data, data.data.train, role="data.train", extras=extras)
+    if first and isinstance(data.data.test, dict) and data.data.test:
+        plan(data, data.data.test, role="data.test")  # what is wrong with these is said before the training
+    prepared = prepared_of(data.data.train, "data.train", extras)
+    found = splits.split(prepared, data.data, fold)
+    jets = {
+        "to train on": len(found.train),
+        "to validate with": len(found.validation),
+        "held out": len(found.test),
+    }
+    if len(found.train) < len(prepared):
+        say(
+            "  "
+            + ", ".join(
+                f"{n} jets {use}" if i == 0 else f"{n} {use}" for i, (use, n) in enumerate(jets.items()) if n
+            )
+        )
+    if not isinstance(data.data.validation, dict):
+        return Sides(prepared, found.train, prepared, found.validation)
+    other = prepared_of(data.data.validation, "data.validation", baselines.expressions(section))
+    return Sides(prepared, found.train, other, np.arange(len(other)))
 
 
 def prepare_all(
@@ -100,6 +121,7 @@ def describe(prepared: Prepared, role: str) -> list[str]:
         kind, _, subject = name.partition(" ")
         if count and kind in meaning:
             lines.append("  " + meaning[kind].format(count, subject))
+    lines += [f"  {line}" for line in described(counts)]
     if prepared.skipped:
         lines.append(f"  {len(prepared.skipped)} files skipped (data.on_error: skip):")
         lines += [f"    {one.sample}: {one.path}: {one.reason}" for one in prepared.skipped]
@@ -115,11 +137,13 @@ def describe(prepared: Prepared, role: str) -> list[str]:
 def check_apart(data: DataConfig) -> None:
     """Raises JettaggerError when one file is on two of training, validation and test."""
     seen: dict[str, tuple[str, str]] = {}
-    roles = {"data.train": data.data.train, "data.test": data.data.test}
-    if isinstance(data.data.validation, dict):
-        roles["data.validation"] = data.data.validation
+    roles = {
+        "data.train": data.data.train,
+        "data.test": data.data.test,
+        "data.validation": data.data.validation,
+    }
     for role, samples in roles.items():
-        for file in find(data, samples, role=role).found if samples else ():
+        for file in find(data, samples, role=role).found if isinstance(samples, dict) else ():
             other, name = seen.setdefault(file.identity, (role, file.path))
             if other != role:
                 raise JettaggerError(f"{file.path} ({role}) is the same file as {name} ({other})")

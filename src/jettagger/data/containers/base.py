@@ -4,8 +4,6 @@ An entry is a jet, or an event with jets (`data.jets`): `Layout` makes jets of b
 file ends in a JettaggerError that names it; nothing is skipped.
 """
 
-import struct
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,10 +11,16 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from jettagger.data.locations import unreachable
 from jettagger.errors import JettaggerError, unknown_name
 
 CHUNK_BYTES = 64 * 2**20
 """Uncompressed size that a chunk of entries may have, about."""
+MOST_CHUNKS = 3
+"""How many times that it may have, where a smaller chunk would decompress the same content again."""
 
 
 class Chunk(NamedTuple):
@@ -95,7 +99,11 @@ class Source(ABC):
         step = max(int(CHUNK_BYTES / max(per_entry, 1.0)), 1)
         pieces = max(-(-self.entries // step), 1)
         edges = [self.entries * piece // pieces for piece in range(pieces + 1)]
-        return list(pairwise(edges))
+        return list(pairwise(moved(edges, self._edges(branches))))
+
+    def _edges(self, branches: Collection[str]) -> NDArray[np.int64]:
+        """Entries, in order, at which a chunk can end without decompressing anything twice; may be empty."""
+        return np.empty(0, np.int64)
 
     @abstractmethod
     def _entries(self) -> int: ...
@@ -114,9 +122,27 @@ class Source(ABC):
     def _read(self, branches: list[str], start: int, stop: int) -> dict[str, Any]: ...
 
 
+def moved(edges: list[int], offered: NDArray[np.int64]) -> list[int]:
+    """Edges of chunks, each moved to the nearest one that is offered, where that is less than half a chunk away.
+
+    Where the offered ones lie further apart, but not further than MOST_CHUNKS, an edge between them is left out.
+    """
+    inner = np.array(edges[1:-1], np.int64)
+    if not len(inner) or not len(offered):
+        return edges
+    known = np.union1d(offered, [edges[0], edges[-1]])
+    at = np.searchsorted(known, inner, side="right")
+    below, above = known[at - 1], known[at]
+    near = np.where(inner - below <= above - inner, below, above)
+    step = min(np.diff(edges))
+    close = np.abs(near - inner) < step / 2
+    kept = np.where(close, near, inner)[close | (above - below > MOST_CHUNKS * step)]
+    return sorted({edges[0], edges[-1], *kept.tolist()})
+
+
 @contextmanager
-def readable(location: object) -> Iterator[None]:
-    """Turns what a library raises on a damaged file into one readable error."""
+def readable(location: str) -> Iterator[None]:
+    """Turns what a library raises on a damaged or unreachable file into one readable error."""
     try:
         yield
     except JettaggerError:
@@ -125,22 +151,10 @@ def readable(location: object) -> Iterator[None]:
         raise JettaggerError(
             f"cannot read {location}: out of memory, or a damaged length in the file"
         ) from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        NotImplementedError,
-        RuntimeError,
-        OverflowError,
-        RecursionError,
-        EOFError,
-        struct.error,
-        zlib.error,
-    ) as error:
+    except Exception as error:
+        # Libraries raise their own kinds (cramjam, lzma, uproot, h5py, …), so that no list of kinds is whole.
+        if (trouble := unreachable(location, error)) is not None:
+            raise trouble from error
         reason = str(error).strip().splitlines()
         said = f": {reason[0]}" if reason else ""
         raise JettaggerError(

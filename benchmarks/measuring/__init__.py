@@ -1,0 +1,1 @@
+"""How benchmarks measure: fresh processes, their memory, the page cache, the same inputs for everyone."""

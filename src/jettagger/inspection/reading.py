@@ -1,0 +1,263 @@
+"""One pass over the files: cut flows, statistics, fingerprints, and a bounded sample of jets.
+
+Jets go through `Columns.table`, as they do when a training's data are prepared; what has no labels goes through
+the parts of it that a prediction uses.
+
+Shapes: J jets, V jet-level variables.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jettagger import randomness
+from jettagger.data import splits
+from jettagger.data.columns import Columns
+from jettagger.data.containers.base import Chunk, Source
+from jettagger.data.layout import Jets
+from jettagger.data.reader import opened, opening_of
+from jettagger.data.rows import RawInputs
+from jettagger.data.schema import DataConfig
+from jettagger.data.values import number, taken
+from jettagger.errors import JettaggerError
+from jettagger.expressions import Jagged, Namespace, parse
+from jettagger.expressions.jagged import from_branch
+from jettagger.inspection.findings import Findings, Severity
+from jettagger.inspection.fingerprints import Hashes, fingerprints
+from jettagger.inspection.kept import Kept, Part, Reservoir
+from jettagger.inspection.overlaps import Marks
+from jettagger.inspection.sides import SIDES, folds_of, side_of
+from jettagger.inspection.statistics import Statistics
+from jettagger.inspection.survey import SurveyedFile
+from jettagger.inspection.terms import Term, class_terms, selection_terms
+from jettagger.inspection.yields import CutCounter, CutFlow, YieldCounter
+
+
+class Selected(NamedTuple):
+    """The selected jets of a chunk."""
+
+    labels_J: NDArray[np.int64]
+    weights_J: NDArray[np.float64]
+    group_J: NDArray[np.int64]
+    inputs: RawInputs
+    spectators: dict[str, NDArray[np.float64]]
+    extras: dict[str, NDArray[np.float64]]
+    hashes_J: Hashes
+
+
+class Walk:
+    """What is gathered while files are read."""
+
+    def __init__(
+        self, config: DataConfig, columns: Mapping[str, Columns], findings: Findings, limit: int
+    ) -> None:
+        """`columns` by role; at most `limit` jets of each sample are kept."""
+        self._config, self._columns, self._findings, self._limit = config, columns, findings, limit
+        self._extras = tuple(splits.columns(config))
+        self._cuts = selection_terms(config)
+        self._classes = class_terms(config)
+        self.yields = YieldCounter(tuple(config.classes))
+        self.branches, self.variables = Statistics(), Statistics()
+        self._reservoirs: dict[tuple[str, str], Reservoir] = {}
+        self._marks: dict[tuple[str, str], list[tuple[Hashes, NDArray[np.int64]]]] = {}
+        spec = columns["train"].spec
+        self._features = {c.name: tuple(f.name for f in c.features) for c in spec.collections}
+        self._jet_features = tuple(f"jet.{feature.name}" for feature in spec.jet)
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """The selection's parts as they are written."""
+        return tuple(cut.expression.text for cut in self._cuts)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The jet-level variables of the kept jets: features, spectators, multiplicities and means."""
+        of_particles = [
+            name
+            for collection, features in self._features.items()
+            for name in (f"{collection}.count", *(f"mean {collection}.{f}" for f in features))
+        ]
+        return (*self._jet_features, *self._config.spectators, *of_particles)
+
+    def file(self, file: SurveyedFile) -> CutFlow:
+        """Reads a file; a part that cannot be used is noted and left out."""
+        counter = CutCounter(len(self._cuts), tuple(self._classes))
+        complete = file.branches is not None
+        if file.branches is not None:
+            source = opened(file.path, opening_of(self._config))
+            complete = self._chunks(source, file, file.branches, counter)
+        return counter.result(file.role, file.sample, file.path, file.entries, complete=complete)
+
+    def kept(self) -> list[Kept]:
+        """A random part of the selected jets of each sample."""
+        found = [
+            reservoir.kept(self.names, self._features, self._extras if role == "train" else ())
+            for (role, _), reservoir in self._reservoirs.items()
+        ]
+        return [one for one in found if one is not None]
+
+    def marks(self) -> list[Marks]:
+        """The fingerprints of all selected jets that have labels."""
+        return [
+            Marks(
+                side,
+                sample,
+                np.concatenate([hashes for hashes, _ in parts]),
+                np.concatenate([groups for _, groups in parts]),
+            )
+            for (side, sample), parts in self._marks.items()
+        ]
+
+    def _chunks(
+        self, source: Source, file: SurveyedFile, branches: frozenset[str], counter: CutCounter
+    ) -> bool:
+        complete = True
+        for start, stop in source.ranges(branches):
+            try:
+                self._chunk(source.read(branches, start, stop), file, counter)
+            except JettaggerError as error:
+                place = "data" if file.role != "against" else "--against"
+                severity: Severity = "error" if self._config.data.on_error == "stop" else "warning"
+                message = str(error).replace(f"{file.path}: ", "")
+                self._findings.add(severity, place, message, file=file.path)
+                complete = False
+        return complete
+
+    def _chunk(self, chunk: Chunk, file: SurveyedFile, counter: CutCounter) -> None:
+        jets = self._columns[file.role].layout.jets(chunk.branches, where=file.path)
+        namespace = self._columns[file.role].namespace(jets.branches, where=file.path)
+        passes = [_condition(cut, namespace, len(jets)) for cut in self._cuts]
+        belongs = self._belongs(namespace, file, len(jets)) if file.role != "against" else []
+        counter.add(passes, belongs, len(jets))
+        for name, array in jets.branches.items():
+            value = from_branch(name, array)
+            self.branches.add(name, value.values if isinstance(value, Jagged) else value)
+        if file.role == "against":
+            self._take(file, counter, self._unlabelled(jets, file))
+        else:
+            self._take(file, counter, self._labelled(chunk, file))
+
+    def _belongs(self, namespace: Namespace, file: SurveyedFile, jets: int) -> list[NDArray[np.bool_]]:
+        return [
+            np.full(jets, term == file.sample) if isinstance(term, str) else _condition(term, namespace, jets)
+            for term in self._classes.values()
+        ]
+
+    def _labelled(self, chunk: Chunk, file: SurveyedFile) -> Selected:
+        table = self._columns[file.role].table(
+            chunk.branches,
+            start=chunk.start,
+            sample=file.sample,
+            sample_weight=file.weight,
+            where=file.path,
+            file_key=randomness.key(0, file.path) >> 1,
+        )
+        return Selected(
+            table.labels_J,
+            table.weights_J,
+            table.group_J,
+            table.inputs,
+            table.spectators,
+            table.extras,
+            fingerprints(table.inputs, table.spectators, len(table.labels_J)),
+        )
+
+    def _unlabelled(self, jets: Jets, file: SurveyedFile) -> Selected:
+        columns = self._columns[file.role]
+        whole = columns.namespace(jets.branches, where=file.path)
+        kept_J = np.flatnonzero(columns.selected(whole, len(jets)))
+        count = len(kept_J)
+        branches = {name: taken(x, kept_J) for name, x in jets.branches.items()}
+        namespace = columns.namespace(branches, where=file.path)
+        inputs, _ = columns.inputs(namespace, count)
+        weights_J = np.ones(count)
+        weight = parse(self._config.weights.event, where="weights.event")
+        if weight.names <= branches.keys() | self._config.define.keys():
+            try:
+                weights_J = number(namespace, weight, "weights.event", count)
+            except JettaggerError:  # told of by the survey: a definition needs a branch that is not there
+                weights_J = np.ones(count)
+        weights_J = weights_J * number(namespace, parse(file.weight), "weight", count)
+        return Selected(
+            np.full(count, -1),
+            weights_J,
+            np.arange(count),
+            inputs,
+            columns.spectators(namespace, count),
+            {},
+            np.empty(0, np.uint64),
+        )
+
+    def _take(self, file: SurveyedFile, counter: CutCounter, selected: Selected) -> None:
+        jets = len(selected.labels_J)
+        counter.selected += jets
+        counter.sum_of_weights += float(selected.weights_J.sum())
+        side_J = side_of(self._config, file.role, selected.group_J, selected.extras)
+        if file.role != "against":
+            self._count(file, selected, side_J)
+        self._describe(selected)
+        key = (file.role, file.sample)
+        reservoir = self._reservoirs.setdefault(key, Reservoir(*key, self._limit))
+        keys_J = reservoir.wanted(jets)
+        if not jets:
+            return
+        names = self._extras if file.role == "train" else ()
+        extras_JX = np.stack([selected.extras[n] for n in names], 1) if names else np.empty((jets, 0))
+        values_JV = self._values(selected, jets)
+        labels_J, weights_J, group_J = selected.labels_J, selected.weights_J, selected.group_J
+        part = Part(keys_J, values_JV, labels_J, weights_J, group_J, side_J, extras_JX)
+        reservoir.add(part, selected.inputs)
+
+    def _count(self, file: SurveyedFile, selected: Selected, side_J: NDArray[np.int8]) -> None:
+        for side in np.unique(side_J):
+            rows = np.flatnonzero(side_J == side)
+            self.yields.add(SIDES[side], selected.labels_J[rows], selected.weights_J[rows])
+            parts = self._marks.setdefault((SIDES[side], file.sample), [])
+            parts.append((selected.hashes_J[rows], selected.group_J[rows]))
+        fold_J = folds_of(self._config, selected.extras) if file.role == "train" else None
+        for fold in [] if fold_J is None else np.unique(fold_J):
+            rows = np.flatnonzero(fold_J == fold)
+            self.yields.add(f"fold {fold:g}", selected.labels_J[rows], selected.weights_J[rows])
+
+    def _describe(self, selected: Selected) -> None:
+        if selected.inputs.jet_JF is not None:
+            for column, name in enumerate(self._jet_features):
+                self.variables.add(name, selected.inputs.jet_JF[:, column])
+        for collection, features in self._features.items():
+            values_NF = selected.inputs.collections[collection].values_NF
+            for column, feature in enumerate(features):
+                self.variables.add(f"{collection}.{feature}", values_NF[:, column])
+        for name, values_J in selected.spectators.items():
+            self.variables.add(name, values_J)
+
+    def _values(self, selected: Selected, jets: int) -> NDArray[np.float32]:
+        columns = [selected.inputs.jet_JF] if selected.inputs.jet_JF is not None else []
+        columns += [values_J.astype(np.float32)[:, None] for values_J in selected.spectators.values()]
+        for collection in self._features:
+            raw = selected.inputs.collections[collection]
+            columns.append(raw.lengths_J.astype(np.float32)[:, None])
+            columns.append(_means(raw.values_NF, raw.lengths_J))
+        return np.concatenate(columns, axis=1) if columns else np.empty((jets, 0), np.float32)
+
+
+def _condition(term: Term, namespace: Namespace, jets: int) -> NDArray[np.bool_]:
+    values = namespace.evaluate(term.expression, where=term.key)
+    if isinstance(values, Jagged):
+        raise JettaggerError(f"{term.key}: one value a jet is expected, this has one a particle")
+    return np.broadcast_to(values.astype(bool), (jets,))
+
+
+def _means(values_NF: NDArray[np.float32], lengths_J: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Mean of each feature over a jet's particles that have it; NaN where none has."""
+    jet_N = np.repeat(np.arange(len(lengths_J)), lengths_J)
+    means_JF = np.empty((len(lengths_J), values_NF.shape[1]), np.float32)
+    for column in range(values_NF.shape[1]):
+        values_N = values_NF[:, column]
+        known_N = np.isfinite(values_N)
+        counts_J = np.bincount(jet_N, known_N, len(lengths_J))
+        sums_J = np.bincount(jet_N, np.where(known_N, values_N, 0), len(lengths_J))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means_JF[:, column] = sums_J / counts_J
+    return means_JF

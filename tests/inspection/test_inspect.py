@@ -1,0 +1,334 @@
+"""Whole inspections of small files with planted faults: every one is found, and counted right."""
+
+import awkward as ak
+import numpy as np
+import pytest
+
+from jettagger.errors import JettaggerError
+from toy_jets import toy_jets, write_jets
+
+
+def told(found, severity):
+    """The findings of a severity as text."""
+    return "\n".join(
+        f"{f.where}: {f.message} [{f.advice}] {len(f.files)}"
+        for f in found.findings
+        if f.severity == severity
+    )
+
+
+def summary(found, name):
+    [one] = [variable for variable in found.variables if variable.summary.name == name]
+    return one
+
+
+def test_clean_files_have_no_findings(toy):
+    found = toy.inspect()
+    assert told(found, "error") == ""
+    assert found.status == 0
+    assert [one.summary.name for one in found.variables][:2] == ["jet.log_pt", "jet.mass"]
+
+
+def test_the_cut_flow_counts_each_cut(toy):
+    found = toy.inspect()
+    assert found.cuts == ("jet_pt > 500", "abs(jet_eta) < 2")
+    assert [(f.role, f.sample) for f in found.files] == [
+        ("train", "QCD"), ("train", "Top"), ("test", "QCD"), ("test", "Top"),
+    ]  # fmt: skip
+    for flow, branches in zip(found.files, toy.branches.values(), strict=True):
+        pt, eta = branches["jet_pt"] > 500, np.abs(branches["jet_eta"]) < 2
+        assert (flow.entries, flow.read) == (400, 400)
+        assert flow.alone == (pt.sum(), eta.sum())
+        assert flow.after == (pt.sum(), (pt & eta).sum())
+        assert flow.selected == (pt & eta).sum()
+        assert flow.complete
+        assert flow.of_class[flow.sample] == (400, pt.sum(), (pt & eta).sum())
+        assert flow.of_class["QCD" if flow.sample == "Top" else "Top"] == (0, 0, 0)
+
+
+def test_yields_of_sides_and_weights(toy):
+    for branches in toy.branches.values():
+        branches["gen_weight"] = np.where(np.arange(400) % 4 == 0, -1.0, 2.0)
+    found = toy.inspect("weights.event=gen_weight")
+    sides = {(one.side, one.name): one for one in found.yields}
+    for name in ("QCD", "Top"):
+        b = toy.branches[f"{name}_test"]
+        kept = (b["jet_pt"] > 500) & (np.abs(b["jet_eta"]) < 2)
+        w = b["gen_weight"][kept]
+        one = sides["test", name]
+        assert (one.jets, one.sum_of_weights) == (kept.sum(), w.sum())
+        assert one.effective == pytest.approx(w.sum() ** 2 / (w**2).sum())
+        assert one.negative == pytest.approx((w < 0).mean())
+        assert (one.smallest, one.largest) == (-1.0, 2.0)
+    trained = sides["train", "all"].jets + sides["validation", "all"].jets
+    assert trained == sum(f.selected for f in found.files if f.role == "train")
+    assert sides["validation", "all"].jets == pytest.approx(0.25 * trained, rel=0.3)
+
+
+def test_sides_are_those_of_a_training(toy):
+    from jettagger import configuration
+    from jettagger.training.sides import prepare_sides
+
+    found = toy.inspect()
+    recipe = configuration.recipe(configuration.load(toy.config))
+    sides = prepare_sides(recipe.data, recipe.baselines, lambda line: None)
+    jets = {one.side: one.jets for one in found.yields if one.name == "all"}
+    assert (jets["train"], jets["validation"]) == (len(sides.train_rows), len(sides.validation_rows))
+
+
+def test_planted_missing_values_and_sentinels_are_counted(toy):
+    for name in ("QCD_train", "Top_train"):
+        branches = toy.branches[name]
+        branches["jet_pt"][:] = 600
+        branches["jet_eta"][:] = 0
+        branches["jet_sdmass"][:40] = -999
+        branches["jet_tau3"][:100] = np.nan
+        branches["jet_tau2"][:10] = 0
+    found = toy.without_test().inspect()
+    mass, tau32 = summary(found, "jet.mass").summary, summary(found, "jet.tau32").summary
+    assert (mass.values, mass.sentinels, mass.minimum, mass.at_minimum) == (800, {"-999": 80}, -999, 80)
+    assert (tau32.nan, tau32.infinite) == (200, 0)
+    warnings = told(found, "warning")
+    assert "jet.features.mass: 80 of 800 values (10.00%) equal -999 [sentinels: [-999]]" in warnings
+    assert "branch jet_sdmass: 80 of 800 values (10.00%) equal -999 [inputs.jet.features.mass: " in warnings
+    assert "inputs.jet.features.tau32: 25.0% of the values are missing (200 NaN" in warnings
+    assert "inputs.jet.features.log_pt: 'log(jet_pt)' is 6.39693 for every jet" in warnings
+    assert found.status == 0
+    again = toy.inspect("inputs.jet.features.mass={value: jet_sdmass, sentinels: [-999]}", write=False)
+    assert summary(again, "jet.mass").summary.nan == 80
+    assert "jet.features.mass: 10.0% of the values are missing" in told(again, "warning")
+
+
+def test_sentinels_of_particles_and_unusual_ones(toy):
+    for branches in toy.branches.values():
+        d0 = ak.to_numpy(ak.flatten(branches["part_d0val"])).copy()
+        d0[::50] = 1e32
+        d0[1::50] = -77.0
+        branches["part_d0val"] = ak.unflatten(d0, ak.num(branches["part_d0val"]))
+    found = toy.inspect("inputs.particles.features.d0=tanh(part_d0val)")
+    warnings = told(found, "warning")
+    assert (
+        'equal 1e+32 [inputs.particles.features.d0: {value: "where(part_d0val == 1e+32, nan, tanh(part_d0val))"}]'
+        in warnings
+    )
+    assert "equal -77, far from all others: a sentinel?" in warnings
+
+
+def test_clipped_values_are_counted(toy):
+    found = toy.inspect("inputs.jet.features.mass={value: jet_sdmass, normalise: {shift: 100, scale: 1}}")
+    treated = summary(found, "jet.mass").treated
+    b = [toy.branches[name] for name in ("QCD_train", "Top_train")]
+    mass = np.concatenate([x["jet_sdmass"][(x["jet_pt"] > 500) & (np.abs(x["jet_eta"]) < 2)] for x in b])
+    assert treated.clipped == pytest.approx((np.abs(mass - 100) > 5).mean(), abs=0.02)
+    assert "clip [-5.0, 5.0] cuts" in told(found, "warning")
+
+
+def test_planted_duplicates_and_leaks(toy):
+    for branches in toy.branches.values():
+        branches["jet_pt"] = np.linspace(510, 690, 400).astype(np.float32)
+        branches["jet_eta"][:] = np.linspace(-1, 1, 400)
+    train, test = toy.branches["QCD_train"], toy.branches["QCD_test"]
+    for name in train:
+        train[name] = _with(train[name], train[name], slice(0, 30), slice(100, 130))
+        test[name] = _with(test[name], train[name], slice(200, 220), slice(0, 20))
+    test["event_number"][200:205] = 5_000_000 + np.arange(5)
+    found = toy.inspect()
+    repeats = {one.side: one for one in found.overlaps.repeats}
+    # Copies keep their event number, so they are on the side of the jet that they are copies of.
+    assert repeats["train"].repeated + repeats["validation"].repeated == 30
+    assert repeats["train"].same_event + repeats["validation"].same_event == 30
+    assert repeats["test"].repeated == 0
+    leaks = {(one.first, one.second): one for one in found.overlaps.leaks}
+    assert leaks["train", "validation"].jets == 0
+    assert leaks["train", "test"].jets + leaks["validation", "test"].jets == 20
+    assert leaks["train", "test"].same_event + leaks["validation", "test"].same_event == 15
+    assert "they leak" in told(found, "warning")
+    assert found.status == 0
+
+
+def _with(array, source, into, of):
+    """`array` with `array[into] = source[of]`, for jagged arrays too."""
+    if isinstance(array, np.ndarray):
+        result = array.copy()
+        result[into] = source[of]
+        return result
+    return ak.concatenate([array[: into.start], source[of], array[into.stop :]])
+
+
+def test_equal_event_numbers_alone_are_no_fault(toy):
+    for branches in toy.branches.values():
+        branches["event_number"] = np.arange(400, dtype=np.int64) // 2
+    found = toy.inspect()
+    assert any(leak.events for leak in found.overlaps.leaks)
+    assert "leak" not in told(found, "warning")
+
+
+def test_every_typo_is_found_at_once(toy):
+    found = toy.inspect(
+        "classes.QCD=label_QCDD == 1",
+        "data.selection=(jet_ptt > 500) & (abs(jet_eta) < 2)",
+        "inputs.jet.features.mass=jet_sdmas",
+        "inputs.particles.features.deta=jet_eta2",
+        "spectators=[jet_phii]",
+        "weights.event=gen_wait",
+    )
+    assert found.status == 2
+    errors = told(found, "error")
+    for name, hint in (
+        ("label_QCDD", "label_QCD"), ("jet_ptt", "jet_pt"), ("jet_sdmas", "jet_sdmass"), ("jet_eta2", "jet_eta"),
+        ("gen_wait", "gen_weight"), ("jet_phii", None),
+    ):  # fmt: skip
+        assert f"'{name}'" in errors
+        assert hint is None or f"did you mean '{hint}'?" in errors
+    assert all(len(f.files) == 4 for f in found.findings if f.severity == "error")
+    assert all(flow.read == 0 and not flow.complete for flow in found.files)
+
+
+def test_expressions_of_the_wrong_kind_are_found_together(toy):
+    found = toy.inspect("classes.QCD=label_QCD", "data.selection=jet_pt", "inputs.jet.features.mass=part_px")
+    errors = told(found, "error")
+    assert "data.selection: a condition is expected, 'jet_pt' has values of type float32" in errors
+    assert "inputs.jet.features.mass: one value a jet is expected" in errors
+    assert found.status == 2
+
+
+def test_faults_of_single_files_are_all_named(toy):
+    toy.write()
+    del toy.branches["QCD_test"]["jet_tau2"]
+    write_jets(toy.path("QCD_test"), toy.branches["QCD_test"])
+    toy.path("Top_test").write_bytes(toy.path("Top_test").read_bytes()[:3000])
+    toy.path("empty").with_suffix(".root").write_bytes(b"")
+    found = toy.inspect(
+        f"data.train.QCD=[{toy.path('QCD_train')}, {toy.path('empty')}]",
+        f"data.train.Top=[{toy.path('Top_train')}, {toy.folder}/nothing_*.root]",
+        write=False,
+    )
+    errors = told(found, "error")
+    assert "inputs.jet.features.tau32: unknown branch or definition 'jet_tau2'" in errors
+    assert "Top_test.root is truncated" in errors
+    assert "is empty (0 bytes)" in errors
+    assert "data.train.Top: no file matches" in errors
+    assert found.status == 2
+    assert sum(flow.selected for flow in found.files) > 0
+    skipped = toy.without_test().inspect(
+        f"data.train.QCD=[{toy.path('QCD_train')}, {toy.path('empty')}]", "data.on_error=skip",
+        write=False,
+    )  # fmt: skip
+    assert skipped.status == 0
+    assert "is empty (0 bytes)" in told(skipped, "warning")
+    nothing = toy.inspect("data.on_error=skip", "inputs.jet.features.mass=jet_sdmas", write=False)
+    assert nothing.status == 2
+    assert "data.train.QCD: data.on_error: skip leaves none of 1 files" in told(nothing, "error")
+
+
+def test_a_changed_type_is_found(toy):
+    toy.branches["Top_train"]["jet_sdmass"] = toy.branches["Top_train"]["jet_sdmass"].astype(np.float64)
+    counts = np.full(400, 2)
+    toy.branches["Top_test"]["jet_eta"] = ak.unflatten(np.zeros(800, np.float32), counts)
+    nested = toy.branches.pop("Top_test")
+    toy.write()
+    write_jets(toy.path("Top_test"), nested, rntuple=True)
+    found = toy.inspect(write=False)
+    assert "'jet_sdmass' holds one float64 a jet here, and one float32 a jet in" in told(found, "warning")
+    assert "'jet_eta' holds a list of float32 a jet here, and one float32 a jet in" in told(found, "error")
+
+
+def test_classes_without_jets_and_selections_that_leave_nothing(toy):
+    found = toy.inspect("classes.Other=label_QCD > 5")
+    assert "classes.Other: no selected jet of 'train' belongs to it" in told(found, "error")
+    found = toy.inspect("data.selection=jet_pt > 5000", write=False)
+    assert "'jet_pt > 5000' leaves none of 800 jets of data.train" in told(found, "error")
+    assert found.spectra == ()
+    found = toy.inspect("classes.Top=label_Tbqq + label_QCD >= 1", write=False)
+    assert "do not belong to exactly one class" in told(found, "error")
+    assert found.status == 2
+
+
+def test_one_file_on_two_sides_is_an_error(toy):
+    found = toy.inspect(f"data.test.QCD={toy.path('QCD_train')}")
+    assert "is the same file as" in told(found, "error")
+
+
+def test_a_kept_part_is_bounded_and_does_not_change_the_yields(toy):
+    whole, part = toy.inspect(), toy.inspect(write=False, jets=50)
+    assert [used.jets for used in part.used] == [50] * 4
+    assert [used.selected for used in part.used] == [used.jets for used in whole.used]
+    assert part.yields == whole.yields
+    assert summary(part, "jet.mass").summary == summary(whole, "jet.mass").summary
+    assert part.used[0].particle_jets == 50
+    [a, b] = [next(s for s in one.spectra if s.name == "jet.mass") for one in (whole, part)]
+    assert float((b.density["Top"] * np.diff(b.edges)).sum()) == pytest.approx(1, abs=0.1)
+    assert a.density.keys() == b.density.keys() == {"QCD", "Top"}
+
+
+def test_spectra_integrate_to_one_and_follow_the_weights(toy):
+    found = toy.inspect("weights.event=where(jet_sdmass > 100, 3, 1)")
+    [mass] = [s for s in found.spectra if s.name == "jet.mass"]
+    for name in ("QCD", "Top"):
+        inside = float((mass.density[name] * np.diff(mass.edges)).sum())
+        assert inside + mass.outside[name] == pytest.approx(1)
+        assert mass.outside[name] < 0.02
+        assert (mass.error[name][mass.density[name] > 0] > 0).all()
+    assert {s.name for s in found.spectra if s.level == "particle"} == {
+        "particles.log_pt", "particles.deta", "particles.charge",
+    }  # fmt: skip
+
+
+def test_training_weights_flatten_the_spectrum(toy):
+    edges = [500, 550, 600, 650, 700]
+    found = toy.inspect(f"weights.training={{flatten: {{jet_pt: {edges}}}, balance: classes}}")
+    [pt] = found.weights.reshaped
+    for name in ("QCD", "Top"):
+        assert pt.after[name] == pytest.approx(np.full(4, 0.25))
+        assert np.ptp(pt.before[name]) > 0.01
+        assert found.weights.class_share[name][1] == pytest.approx(0.5)
+    none = toy.inspect(write=False).weights
+    assert (none.asked, none.reshaped) == (False, ())
+
+
+def test_data_without_labels_are_compared(toy):
+    data = toy_jets("QCD", 2000, 77)
+    for name in ("label_QCD", "label_Tbqq", "gen_weight"):
+        del data[name]
+    write_jets(toy.folder / "data.root", data)
+    shifted = toy_jets("QCD", 2000, 78)
+    shifted["jet_sdmass"] += 25
+    write_jets(toy.folder / "shifted.root", shifted)
+    toy.branches["QCD_train"] = toy_jets("QCD", 2000, 79)
+    found = toy.inspect(
+        "weights.event=gen_weight",
+        against=[f"data={toy.folder}/data.root", f"shifted={toy.folder}/shifted.root"],
+        reference="QCD",
+    )
+    alike, different = found.comparisons
+    assert (alike.reference, alike.other) == ("QCD", "data")
+    assert min(gap.ks_p for gap in alike.variables) > 1e-3
+    assert alike.classifier.p_value > 0.01
+    assert different.variables[0].name == "jet.mass"
+    assert different.variables[0].ks_p < 1e-15
+    assert different.variables[0].ks == pytest.approx(0.32, abs=0.05)  # 2 Φ(25/60) − 1
+    assert different.classifier.variables[0].name == "jet.mass"
+    assert alike.copies == {"jet_sdmass": "jet.mass"}
+    assert "no branch for weights.event 'gen_weight': every jet counts 1" in told(found, "warning")
+    assert found.status == 0
+    assert all(flow.of_class == {} for flow in found.files if flow.role == "against")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"against": ["data.root"]}, r"--against data.root: NAME=FILES is expected"),
+        ({"reference": "Topp"}, r"--reference: unknown sample 'Topp': did you mean 'Top'\?"),
+    ],
+)
+def test_arguments_that_make_no_sense(toy, options, message):
+    with pytest.raises(JettaggerError, match=message):
+        toy.inspect(**options)
+
+
+def test_a_dataset_split_by_a_condition(toy):
+    found = toy.inspect("data.validation=event_number % 4 == 0", "data.test=event_number % 4 == 1")
+    jets = {one.side: one.jets for one in found.yields if one.name == "all"}
+    assert jets["test"] == pytest.approx(jets["train"] / 2, rel=0.15)
+    parted = toy.inspect("data.validation=jet_pt > 600", write=False)
+    assert "event numbers are on both sides, 'train' and 'validation'" in told(parted, "error")

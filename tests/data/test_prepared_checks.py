@@ -131,7 +131,7 @@ def test_a_damaged_manifest(one):
 
 def test_memory_of_labels_and_weights(one):
     found = prepare(one, one.data.train, role="data.train")
-    assert found.labels_J.dtype == np.uint8
+    assert found.labels_J.dtype == np.int8
     assert found.weights_J.dtype == np.float32
     beyond = one.model_copy(
         update={"weights": one.weights.model_copy(update={"event": "gen_weight * 1.0e-60"})}

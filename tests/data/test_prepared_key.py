@@ -13,6 +13,9 @@ from jettagger.data.schema import DataConfig
 FILES = [InputFile(0, "a.root", "1:a", "QCD", 1.0), InputFile(1, "b.root", "1:b", "Top", 1.0)]
 COORDINATES = {"eta": "part_deta", "phi": "part_dphi", "pt": "pt"}
 
+NESTED = {"data__jets": "FatJet_*"}
+"""What links of particles to jets need."""
+
 IN_KEY: dict[str, dict[str, object]] = {
     "data.tree": {"data__tree": "other"},
     "data.jets": {"data__jets": "Jet_*"},
@@ -28,9 +31,9 @@ IN_KEY: dict[str, dict[str, object]] = {
     "spectators": {"spectators": ["jet_eta"]},
     "weights.event": {"weights": {"event": "gen_weight"}},
     "inputs.from": {"inputs__particles__from": "part_p*"},
-    "inputs.index.jet": {"inputs__particles__index": {"jet": "a"}},
-    "inputs.index.particle": {"inputs__particles__index": {"particle": "a"}},
-    "inputs.index.id": {"inputs__particles__index": {"particle": "a", "id": "b"}},
+    "inputs.index.jet": {**NESTED, "inputs__particles__index": {"jet": "a"}},
+    "inputs.index.particle": {**NESTED, "inputs__particles__index": {"particle": "a"}},
+    "inputs.index.id": {**NESTED, "inputs__particles__index": {"particle": "a", "id": "b"}},
     "inputs.select": {"inputs__particles__select": "pt > 1"},
     "inputs.sort_by": {"inputs__particles__sort_by": "pt"},
     "inputs.length": {"inputs__particles__length": 5},
@@ -69,8 +72,8 @@ WITHOUT_EFFECT: dict[str, dict[str, object]] = {
     "weights.training.match.spectrum": {
         "weights": {"training": {"match": {"to": "QCD", "spectrum": {"jet_pt": [0, 2]}}}}
     },
-    "weights.training.method": {"weights": {"training": {"method": "sampling"}}},
-    "weights.training.cap": {"weights": {"training": {"cap": 5.0}}},
+    "weights.training.method": {"weights": {"training": {"method": "sampling", "balance": "classes"}}},
+    "weights.training.cap": {"weights": {"training": {"cap": 5.0, "flatten": {"jet_pt": [0, 1]}}}},
 }
 """Fields that are not, with a change of each."""
 
@@ -112,7 +115,8 @@ def test_every_field_is_listed():
 
 @pytest.mark.parametrize("field", IN_KEY)
 def test_a_field_that_matters(field):
-    assert key_of(config(**IN_KEY[field]), FILES, {}) != key_of(config(), FILES, {})
+    before = config(**NESTED) if "index" in field else config()
+    assert key_of(config(**IN_KEY[field]), FILES, {}) != key_of(before, FILES, {})
 
 
 @pytest.mark.parametrize("field", WITHOUT_EFFECT)

@@ -68,7 +68,7 @@ def torn_in_the_middle(path):
 FAULTS = {
     no_bytes: r"is empty \(0 bytes\)",
     cut_short: "is truncated",
-    no_root_file: "is no ROOT file",
+    no_root_file: "is of no known container",
     without_a_branch: "unknown branch or definition 'jet_sdmass'",
     of_another_type: "this has one a particle",
     torn_in_the_middle: "QCD-1.root",

@@ -123,7 +123,7 @@ def _table(job: Job, task: Task) -> tuple[Columns, Table]:
         where=task.path,
         file_key=randomness.key(0, task.identity) >> 1,
     )
-    labels = np.min_scalar_type(len(job.config.classes) - 1)
+    labels = np.min_scalar_type(-len(job.config.classes))
     return columns, table._replace(labels_J=table.labels_J.astype(labels))
 
 

@@ -61,7 +61,7 @@ class Prepared:
     records: tuple[ShardRecord, ...]
     skipped: tuple[Skipped, ...]
     """Files that data.on_error left out."""
-    labels_J: NDArray[np.unsignedinteger[Any]]
+    labels_J: NDArray[np.signedinteger[Any]]
     """The smallest type that holds the number of classes."""
     weights_J: NDArray[np.floating[Any]]
     """Event weights: float32, or float64 where one is beyond it."""

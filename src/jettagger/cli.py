@@ -26,6 +26,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the config; repeatable."),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", metavar="N", min=1, help="Processes that prepare data [default: one a processor]."
+    ),
+]
 
 
 def main() -> NoReturn:
@@ -64,6 +70,7 @@ def train(
     member: Annotated[
         int | None, typer.Option("--member", metavar="K", help="Train one member of the ensemble only.")
     ] = None,
+    workers: Workers = None,
     fold: Annotated[
         int | None,
         typer.Option(
@@ -82,6 +89,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         member=member,
+        workers=workers,
         fold=fold,
         say=_say,
     )
@@ -158,14 +166,28 @@ def predict(
 
 
 @app.command()
-def prepare(config: ConfigFile, set_: Overrides = None) -> None:
+def prepare(
+    config: ConfigFile,
+    set_: Overrides = None,
+    workers: Workers = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            "--dask", metavar="ADDRESS", help="Workers of a Dask cluster, by its scheduler's address."
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare all checksums; what is damaged is prepared again.")
+    ] = False,
+) -> None:
     """Fill the prepared dataset (train does it when needed)."""
     from jettagger import configuration
-    from jettagger.training.sides import prepare_sides
+    from jettagger.training.sides import prepare_all
 
     recipe = configuration.recipe(configuration.load(config, set_ or ()))
-    sides = prepare_sides(recipe.data, recipe.baselines, _say)
-    _say(f"prepared: {sides.train.directory}")
+    sides = prepare_all(recipe.data, recipe.baselines, _say, workers=workers, dask=dask, verify=verify)
+    for directory in dict.fromkeys([sides.train.directory, sides.validation.directory]):
+        _say(f"prepared: {directory}")
 
 
 @app.command()

@@ -12,9 +12,10 @@ from test_columns import config
 
 from jettagger.data import prepared as module
 from jettagger.data.columns import Columns
-from jettagger.data.prepared import fill, open_prepared, plan, prepare
+from jettagger.data.filling import Job, fill
+from jettagger.data.prepared import open_prepared, plan, prepare
 from jettagger.data.reader import source_of
-from jettagger.data.shards import write_shard
+from jettagger.data.shards import FORMAT, arrays_of, write_shard
 from jettagger.errors import JettaggerError
 from toy_jets import toy_jets, write_jets
 
@@ -74,7 +75,7 @@ def test_second_run_fills_nothing(files, monkeypatch):
     def refuse(*_):
         raise AssertionError("filled again")
 
-    monkeypatch.setattr(module, "fill", refuse)
+    monkeypatch.setattr(module, "fill_all", refuse)
     assert prepare(settings, samples, role="data.train").key == first.key
 
 
@@ -120,20 +121,20 @@ def test_executor_and_restart_give_the_same_bytes(files, tmp_path):
     )
     tasks = plan(settings, samples, role="data.train")
     folder = tmp_path / "threads" / alone.key
-    fill(folder, elsewhere, {}, tasks[1])
+    fill(Job(folder, Path.cwd(), elsewhere, {}), tasks[1])
     with ThreadPoolExecutor(2) as executor:
         together = prepare(elsewhere, samples, role="data.train", executor=executor)
     assert together.directory == folder
-    assert [record.sha256 for record in together.records] == [record.sha256 for record in alone.records]
+    assert [record.checksum for record in together.records] == [record.checksum for record in alone.records]
 
 
 def test_bytes_are_golden(tmp_path):
     """A change of these means that FORMAT has to be raised."""
     branches = {key: value[:5] for key, value in toy_jets("QCD", 50, 1).items()}
-    table = Columns(config(data__selection=None)).table(
-        branches, start=0, sample="QCD", sample_weight=1.0, where="toy"
-    )
-    write_shard(tmp_path / "shard.h5", table)
+    columns = Columns(config(data__selection=None))
+    table = columns.table(branches, start=0, sample="QCD", sample_weight=1.0, where="toy")
+    arrays, rounding = arrays_of(table, columns.spec)
+    write_shard(tmp_path / "shard.h5", arrays, table.counts, rounding)
     digest = hashlib.sha256()
     with h5py.File(tmp_path / "shard.h5") as file:
         names: list[str] = []
@@ -144,7 +145,7 @@ def test_bytes_are_golden(tmp_path):
                 assert file[name].id.get_offset() is not None
                 digest.update(f"{name} {file[name].dtype} {file[name].shape}".encode())
                 digest.update((np.round(file[name][:].astype(np.float64), 5) + 0.0).tobytes())
-    assert (module.FORMAT, digest.hexdigest()[:16]) == (2, "c301e16b78fa3cb9")
+    assert (FORMAT, digest.hexdigest()[:16]) == (3, "c301e16b78fa3cb9")
 
 
 def test_errors_name_what_is_wrong(files, tmp_path):
@@ -162,12 +163,12 @@ def test_errors_name_what_is_wrong(files, tmp_path):
         prepare(settings, {"QCD": str(tmp_path / "nothing.root")}, role="data.train")
     found = prepare(settings, samples, role="data.train")
     manifest = found.directory / "manifest.json"
-    shard = found.directory / "shard-00001.h5"
+    shard = found.directory / "shard-00001-0000.h5"
     shard.rename(tmp_path / "gone")
-    with pytest.raises(JettaggerError, match=r"shard-00001\.h5 is missing: delete"):
+    with pytest.raises(JettaggerError, match=r"shard-00001-0000\.h5 is missing: delete"):
         open_prepared(settings, found.directory)
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 99}))
-    with pytest.raises(JettaggerError, match=r"prepared data of format 99, this version reads 2"):
+    with pytest.raises(JettaggerError, match=r"prepared data of format 99, this version reads 3"):
         open_prepared(settings, found.directory)
 
 
@@ -224,10 +225,12 @@ def test_no_shard_is_held_open(files):
 def test_damaged_shard_is_named(files):
     samples, settings = files
     found = prepare(settings, samples, role="data.train")
-    shard = found.directory / "shard-00001.h5"
+    shard = found.directory / "shard-00001-0000.h5"
     shard.write_bytes(shard.read_bytes()[:1000])
-    with pytest.raises(JettaggerError, match=r"shard-00001\.h5 is damaged: delete .* and prepare again"):
+    with pytest.raises(
+        JettaggerError, match=r"shard-00001-0000\.h5 is damaged: it has 1000 bytes, not \d+: delete it"
+    ):
         open_prepared(settings, found.directory)
     shard.unlink()
-    with pytest.raises(JettaggerError, match=r"shard-00001\.h5 cannot be read any more: .*No such file"):
+    with pytest.raises(JettaggerError, match=r"shard-00001-0000\.h5 cannot be read any more: .*No such file"):
         found.read(np.arange(len(found)), found.spec)

@@ -4,64 +4,50 @@ A dataset is a folder `<key>/` of immutable shards, one for each (file, entry ra
 checksums. The key is made of the files' identities, of the parts of the config that decide the numbers, and of
 FORMAT: neither dates nor the package's version enter. Values are raw; normalisation lives in the model.
 
-A shard is written aside and renamed, so that one that exists is whole; a run that was killed goes on where it
-was, and two runs that fill the same folder write the same bytes.
-
 Shapes: J jets, N particles, F features, K coordinates.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from jettagger import randomness
 from jettagger.batch import InputSpec
+from jettagger.data.asides import tidy
 from jettagger.data.columns import Columns
-from jettagger.data.containers.base import Opening
-from jettagger.data.input_schema import CollectionSection, FeatureSection, JetSection
-from jettagger.data.locations import find_files
-from jettagger.data.reader import opened, opening_of
+from jettagger.data.executors import local_processes, usable_processors
+from jettagger.data.filling import Filled, Job, fill_all, writing
+from jettagger.data.filling_progress import shown
+from jettagger.data.locations import is_remote
+from jettagger.data.manifest import (
+    MANIFEST,
+    Manifest,
+    ShardRecord,
+    Skipped,
+    Stamp,
+    faults,
+    read_manifest,
+    read_stamps,
+    write_manifest,
+    write_stamps,
+)
+from jettagger.data.plan import Files, Task, find, key_of, plan, plan_files
 from jettagger.data.rows import RawInputs, copied, offsets_of
-from jettagger.data.sample_schema import Samples, SampleSection
+from jettagger.data.sample_schema import Samples
 from jettagger.data.schema import DataConfig
-from jettagger.data.shards import FORMAT, Shard, column, open_shard, write_shard
+from jettagger.data.shards import Rounding, Shard, column, shard_at
 from jettagger.errors import JettaggerError
-from jettagger.files import sha256, write_json, written_aside
 
+__all__ = ["Prepared", "Skipped", "find", "is_filled", "open_prepared", "plan", "prepare"]
 
-@dataclass(frozen=True)
-class Task:
-    """One shard to fill: what a worker needs, and nothing that cannot be sent to another process."""
-
-    path: str
-    opening: Opening
-    start: int
-    stop: int
-    branches: tuple[str, ...]
-    sample: str
-    sample_weight: str | float
-    identity: str
-    shard: str
-
-
-class ShardRecord(NamedTuple):
-    """What the manifest says of a shard."""
-
-    name: str
-    sha256: str
-    path: str
-    identity: str
-    sample: str
-    jets: int
-    counts: dict[str, int]
+LITTLE = 200 * 2**20
+"""Bytes of input files below which starting other processes takes longer than it saves."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +59,12 @@ class Prepared:
     classes: tuple[str, ...]
     spec: InputSpec
     records: tuple[ShardRecord, ...]
-    labels_J: NDArray[np.int64]
-    weights_J: NDArray[np.float64]
-    """Event weights."""
+    skipped: tuple[Skipped, ...]
+    """Files that data.on_error left out."""
+    labels_J: NDArray[np.signedinteger[Any]]
+    """The smallest type that holds the number of classes."""
+    weights_J: NDArray[np.floating[Any]]
+    """Event weights: float32, or float64 where one is beyond it."""
     spectator_names: tuple[str, ...]
     extra_names: tuple[str, ...]
     first_S: NDArray[np.int64]
@@ -93,6 +82,15 @@ class Prepared:
             for name, count in record.counts.items():
                 total[name] = total.get(name, 0) + count
         return total
+
+    @property
+    def rounding(self) -> dict[str, Rounding]:
+        """What float16 did to each particle feature, at worst; empty in float32."""
+        worst: dict[str, Rounding] = {}
+        for record in self.records:
+            for name, errors in record.rounding.items():
+                worst[name] = Rounding(*map(max, errors, worst.get(name, errors)))
+        return worst
 
     @property
     def groups(self) -> NDArray[np.int64]:
@@ -131,6 +129,18 @@ class Prepared:
         return copied(pieces, self.shards[0].mapped(inputs), len(rows_J), particles)
 
 
+class _Request(NamedTuple):
+    """What `prepare` was asked for."""
+
+    config: DataConfig
+    samples: Samples
+    role: str
+    extras: dict[str, str | int | float]
+    executor: Executor | None
+    workers: int | None
+    say: Callable[[str], None] | None
+
+
 def prepare(
     config: DataConfig,
     samples: Samples,
@@ -138,164 +148,154 @@ def prepare(
     role: str,
     extras: Mapping[str, str | int | float] | None = None,
     executor: Executor | None = None,
-    progress: Callable[[Iterable[ShardRecord], int], Iterable[ShardRecord]] | None = None,
+    workers: int | None = None,
+    verify: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Prepared:
-    """The prepared dataset of `samples`, filled if it is not there yet.
+    """The prepared dataset of `samples`, filled as far as it is not there yet.
 
     `role` names the samples in errors (`data.train`); `extras` are expressions of the baselines. Shards are
-    filled by `executor` (anything with the `concurrent.futures` interface), or one after the other.
-    Raises JettaggerError for files, branches, classes and selections that do not fit.
+    filled by `executor` (anything with the `concurrent.futures` interface), or by `workers` processes of this
+    machine (default: one a processor, and none where there is little to do); the bytes are the same. `verify`
+    reads all shards that are there and compares their checksums; damaged ones are filled again. Raises
+    JettaggerError for files, branches, classes and selections that do not fit, and for a disk that takes no more.
     """
-    tasks = plan(config, samples, role=role, extras=extras)
-    key = _key(config, tasks, extras)
-    directory = Path(config.data.prepared) / key
-    manifest = directory / "manifest.json"
-    if not manifest.exists():
-        extras = dict(extras or {})
-        run = executor.map if executor is not None else map
-        count = len(tasks)
-        filled = run(fill, [directory] * count, [config] * count, [extras] * count, tasks)
-        records = list(progress(filled, count) if progress else filled)
-        _check_yields(config, records, role)
-        write_json(
-            manifest, {"format": FORMAT, "key": key, "shards": [record._asdict() for record in records]}
-        )
-    found = open_prepared(config, directory, extras)
+    request = _Request(config, samples, role, dict(extras or {}), executor, workers, say)
+    files = find(config, samples, role=role)
+    _check_left(request, files, files.skipped)
+    directory = Path(config.data.prepared) / key_of(config, files.found, request.extras)
+    manifest, stamps = read_manifest(directory), read_stamps(directory)
+    lacking = faults(directory, manifest.records, stamps, verify=verify) if manifest else {}
+    if manifest is None or manifest.skipped or files.skipped or lacking:
+        for fault in lacking.values():
+            if say is not None:
+                say(f"  {fault}: it is prepared again")
+        manifest = _filled(request, files, directory, manifest, lacking, stamps)
+    write_stamps(directory, stamps)
     # The same files may have lain elsewhere when the dataset was filled.
-    paths = {task.identity: task.path for task in tasks}
-    return replace(found, records=tuple(r._replace(path=paths[r.identity]) for r in found.records))
+    paths = {file.identity: file.path for file in files.found}
+    records = tuple(record._replace(path=paths[record.identity]) for record in manifest.records)
+    return _opened(config, directory, manifest._replace(records=records), request.extras)
 
 
-def plan(
-    config: DataConfig,
-    samples: Samples,
-    *,
-    role: str,
-    extras: Mapping[str, str | int | float] | None = None,
-) -> list[Task]:
-    """The shards to fill; opens every file and finds every missing branch."""
-    columns = Columns(config, extras)
-    tasks: list[Task] = []
-    seen: dict[str, str] = {}
-    opening = opening_of(config)
-    for sample, section in samples.items():
-        if not isinstance(section, SampleSection):
-            section = SampleSection(files=section)
-        for path in find_files(section.files, where=f"{role}.{sample}"):
-            source = opened(path, opening)
-            if source.identity in seen:
-                raise JettaggerError(f"{role}: {path} and {seen[source.identity]} are the same file")
-            seen[source.identity] = path
-            branches = columns.branches(source.branches, where=path, sample_weight=section.weight)
-            for start, stop in source.ranges(branches):
-                tasks.append(
-                    Task(
-                        path=path,
-                        opening=opening,
-                        start=start,
-                        stop=stop,
-                        branches=tuple(sorted(branches)),
-                        sample=sample,
-                        sample_weight=section.weight,
-                        identity=source.identity,
-                        shard=f"shard-{len(tasks):05d}.h5",
-                    )
-                )
-    return tasks
+def is_filled(
+    config: DataConfig, samples: Samples, *, role: str, extras: Mapping[str, str | int | float] | None = None
+) -> bool:
+    """Whether `prepare` would find the dataset; what it holds is not looked at."""
+    files = find(config, samples, role=role)
+    return (Path(config.data.prepared) / key_of(config, files.found, extras or {}) / MANIFEST).is_file()
 
 
-def fill(
-    directory: Path, config: DataConfig, extras: Mapping[str, str | int | float], task: Task
-) -> ShardRecord:
-    """Fills one shard, unless it is there already."""
-    path = directory / task.shard
-    if not path.exists():
-        chunk = opened(task.path, task.opening).read(task.branches, task.start, task.stop)
-        table = Columns(config, extras).table(
-            chunk.branches,
-            start=task.start,
-            sample=task.sample,
-            sample_weight=task.sample_weight,
-            where=task.path,
-            file_key=randomness.key(0, task.identity) >> 1,
-        )
-        with written_aside(path) as aside:
-            write_shard(aside, table)
-    with h5py.File(path, "r") as file:
-        counts = json.loads(file.attrs["counts"])
-    return ShardRecord(
-        task.shard, sha256(path), task.path, task.identity, task.sample, counts["selected"], counts
-    )
+def _filled(
+    request: _Request,
+    files: Files,
+    directory: Path,
+    manifest: Manifest | None,
+    lacking: Mapping[str, str],
+    stamps: dict[str, Stamp],
+) -> Manifest:
+    """The manifest, once what it lacks has been filled; files that were skipped before are tried again."""
+    config, extras = request.config, request.extras
+    before = manifest.records if manifest else ()
+    kept = {record.name: record for record in before if record.name not in lacking}
+    complete = {r.identity for r in before} - {r.identity for r in before if r.name in lacking}
+    tasks, left_out = plan_files(config, [f for f in files.found if f.identity not in complete], extras)
+    tasks = [task for task in tasks if task.shard not in kept]
+    skipped = {one.path: one for one in (*files.skipped, *left_out)}
+    tidy(directory)
+    with _pool(request, tasks) as executor:
+        job = Job(directory.absolute(), Path.cwd(), config, extras)
+        for task, outcome in shown(fill_all(job, tasks, executor), tasks, request.say):
+            if isinstance(outcome, Filled):
+                kept[task.shard], stamps[task.shard] = outcome
+            else:
+                skipped.setdefault(task.path, Skipped(task.path, task.sample, outcome.reason))
+    in_order = [path for path in dict.fromkeys([*(f.path for f in files.found), *skipped]) if path in skipped]
+    _check_left(request, files, [skipped[path] for path in in_order])
+    used = [file for file in files.found if file.path not in skipped]
+    identities = {file.identity for file in used}
+    for name in [name for name in kept if kept[name].identity not in identities]:
+        (directory / name).unlink(missing_ok=True)  # the beginning of a file that fails later on
+        del kept[name], stamps[name]
+    records = tuple(kept[name] for name in sorted(kept))
+    _check_yields(config, records, request.role)
+    found = Manifest(key_of(config, used, extras), records, tuple(skipped[path] for path in in_order))
+    if found != manifest:
+        with writing(directory / MANIFEST):
+            write_manifest(directory, found)
+    return found
+
+
+def _pool(request: _Request, tasks: Sequence[Task]) -> AbstractContextManager[Executor | None]:
+    """Who fills the shards; None: this process."""
+    if request.executor is not None:
+        return nullcontext(request.executor)
+    workers = request.workers
+    if workers is None:
+        paths = {task.path for task in tasks}
+        much = sum(Path(path).stat().st_size for path in paths if not is_remote(path)) > LITTLE
+        workers = usable_processors() if much or any(map(is_remote, paths)) else 1
+    workers = min(workers, len(tasks))
+    return local_processes(workers) if workers > 1 else nullcontext(None)
+
+
+def _check_left(request: _Request, files: Files, skipped: Sequence[Skipped]) -> None:
+    """Raises JettaggerError where no file of a sample is left."""
+    out = {one.path for one in skipped}
+    for sample in request.samples:
+        reasons = [one.reason for one in skipped if one.sample == sample]
+        if reasons and not any(file.sample == sample and file.path not in out for file in files.found):
+            raise JettaggerError(
+                f"{request.role}.{sample}: data.on_error: skip leaves none of {len(reasons)} files; "
+                f"the first: {reasons[0]}"
+            )
 
 
 def open_prepared(
     config: DataConfig, directory: Path, extras: Mapping[str, str | int | float] | None = None
 ) -> Prepared:
-    """A dataset that was filled before."""
-    try:
-        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise JettaggerError(
-            f"{directory / 'manifest.json'} is damaged: delete {directory} and prepare again"
-        ) from error
-    if manifest["format"] != FORMAT:
-        raise JettaggerError(
-            f"{directory}: prepared data of format {manifest['format']}, this version reads {FORMAT}"
-        )
-    records = tuple(ShardRecord(**record) for record in manifest["shards"])
-    shards: list[Shard] = []
-    for record in records:
-        path = directory / record.name
-        if not path.is_file():
-            raise JettaggerError(f"{path} is missing: delete {directory} and prepare again")
-        try:
-            shards.append(open_shard(path))
-        except (OSError, KeyError) as error:
-            raise JettaggerError(f"{path} is damaged: delete {directory} and prepare again") from error
+    """A dataset that was filled before. Raises JettaggerError for one that is not whole."""
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise JettaggerError(f"{directory} holds no prepared dataset: there is no {MANIFEST}")
+    stamps = read_stamps(directory)
+    for fault in faults(directory, manifest.records, stamps).values():
+        raise JettaggerError(f"{fault}: delete it if it is there, and prepare again: only it is made anew")
+    write_stamps(directory, stamps)
+    return _opened(config, directory, manifest, extras or {})
+
+
+def _opened(
+    config: DataConfig, directory: Path, manifest: Manifest, extras: Mapping[str, str | int | float]
+) -> Prepared:
+    shards = tuple(shard_at(directory / record.name, record.places) for record in manifest.records)
     return Prepared(
         directory=directory,
-        key=manifest["key"],
+        key=manifest.key,
         classes=tuple(config.classes),
         spec=Columns(config).spec,
-        records=records,
+        records=manifest.records,
+        skipped=manifest.skipped,
         labels_J=column(shards, "labels"),
-        weights_J=column(shards, "weights"),
+        weights_J=_weights(shards),
         spectator_names=tuple(config.spectators),
-        extra_names=tuple(extras or {}),
-        first_S=np.concatenate([[0], np.cumsum([record.jets for record in records])]),
-        shards=tuple(shards),
+        extra_names=tuple(extras),
+        first_S=np.concatenate([[0], np.cumsum([record.jets for record in manifest.records])]),
+        shards=shards,
     )
 
 
-def _key(
-    config: DataConfig,
-    tasks: Sequence[Task],
-    extras: Mapping[str, str | int | float] | None,
-) -> str:
-    """Hash of all that decides the numbers, such as which file belongs to which sample."""
-    of_sample: dict[str, tuple[str | float, dict[str, None]]] = {}
-    for task in tasks:
-        of_sample.setdefault(task.sample, (task.sample_weight, {}))[1][task.identity] = None
-    matters = {
-        "format": FORMAT,
-        "samples": [[name, weight, list(files)] for name, (weight, files) in of_sample.items()],
-        "extras": dict(extras or {}),
-        **config.model_dump(mode="json", include={"classes", "define", "spectators"}, by_alias=True),
-        "inputs": {name: _raw(section) for name, section in config.inputs.items()},
-        "event": config.weights.event,
-        **config.data.model_dump(mode="json", include={"selection", "group_by", "tree"}),
-    }
-    # Order matters: it decides the order of columns and rows.
-    return hashlib.sha256(json.dumps(matters).encode()).hexdigest()[:16]
-
-
-def _raw(section: JetSection | CollectionSection) -> dict[str, Any]:
-    """An input without what the model's first layer does with it: that leaves the prepared data as they are."""
-    features: dict[str, list[Any]] = {
-        name: [x.value, x.sentinels] if isinstance(x, FeatureSection) else [x, []]
-        for name, x in section.features.items()
-    }
-    return section.model_dump(mode="json", by_alias=True, exclude={"features"}) | {"features": features}
+def _weights(shards: Sequence[Shard]) -> NDArray[np.floating[Any]]:
+    """The event weights, in half the memory where that loses none of them."""
+    parts = []
+    for shard in shards:
+        exact_J = shard.columns["weights"].mapped()
+        with np.errstate(over="ignore"):
+            part_J = exact_J.astype(np.float32)
+        if (~np.isfinite(part_J) | ((part_J == 0) & (exact_J != 0))).any():
+            return column(shards, "weights")
+        parts.append(part_J)
+    return np.concatenate(parts)
 
 
 def _check_yields(config: DataConfig, records: Sequence[ShardRecord], role: str) -> None:

@@ -95,10 +95,14 @@ def copied(pieces: Iterable[Piece], like: RawInputs, jets: int, particles: Mappi
     return RawInputs(jet_JF, collections)
 
 
-def _rows_like(array: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
-    return np.empty((rows, array.shape[1]), array.dtype)
+def _rows_like(array: NDArray[Any], rows: int) -> Floats:
+    """float32, whatever the array is stored in."""
+    return np.empty((rows, array.shape[1]), np.float32)
 
 
 def _copy(source: NDArray[Any], rows: NDArray[np.int64], into: NDArray[Any], at: int) -> None:
+    if source.dtype != into.dtype:  # data.storage: float16
+        into[at : at + len(rows)] = source[rows]
+        return
     # Rows are valid: "clip" only spares NumPy the second copy that it makes to be able to raise.
     np.take(source, rows, axis=0, out=into[at : at + len(rows)], mode="clip")

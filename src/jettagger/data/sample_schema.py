@@ -51,6 +51,7 @@ Side = Annotated[Fraction | Condition | Samples, BeforeValidator(_is_not_a_path)
 """Jets that are held out of the training: some of the training samples', or samples of their own."""
 Unit = Literal["MeV", "GeV", "TeV", "um", "mm", "cm", "m"]
 Units = Literal["GeV", "MeV"] | dict[str, Unit]
+Storage = Literal["float32", "float16"]
 
 
 class FoldsSection(Section):
@@ -95,7 +96,7 @@ class DataSection(Section):
     """`skip`: a training or test file that cannot be read is left out, counted and reported."""
     prepared: str = "prepared"
     """Folder of the prepared datasets, which are keyed by content and can be shared by configs."""
-    storage: Literal["float32", "float16"] = "float32"
+    storage: Storage = "float32"
     """How the prepared values of particles are stored; the error that float16 makes is measured and reported."""
 
 

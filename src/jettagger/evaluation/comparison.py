@@ -57,7 +57,7 @@ def compare(runs: Sequence[Predictions], settings: EvaluationSection | None = No
             for run, figures in replicas.items()
         },
         settings=settings,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys([*(note for run in runs for note in run.notes), *notes])),
     )
 
 

@@ -45,3 +45,5 @@ class Predictions:
     """Trainable parameters of one member."""
     training_seconds: float | None = None
     """Wall time of the training, all members."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the jets, such as files that were left out."""

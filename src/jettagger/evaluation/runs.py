@@ -160,6 +160,18 @@ def _held_out(run: Run, extras: Mapping[str, str | int | float]) -> ScoredJets:
     return ScoredJets(prepared, splits.split(prepared, config.data, fold).test)
 
 
+def _left_out(run: Run, prepared: Prepared) -> tuple[str, ...]:
+    """Notes of the files that data.on_error left out of the training and of the test jets."""
+    trained = run.tagger.card["data"].get("skipped", [])
+    return (
+        *(
+            f"{run.name} was trained without {one['path']} ({one['sample']}): {one['reason']}"
+            for one in trained
+        ),
+        *(f"{one.path} ({one.sample}) is not among the test jets: {one.reason}" for one in prepared.skipped),
+    )
+
+
 def _check_samples(run: Run, samples: Samples) -> None:
     """Where the classes are samples, files need one: raises JettaggerError for those without."""
     classes = run.tagger.config.classes.values()
@@ -185,8 +197,9 @@ def _predictions(
         name=run.name,
         classes=run.tagger.classes,
         labels_N=jets.labels,
-        weights_N=prepared.weights_J[jets.rows],
+        weights_N=prepared.weights_J[jets.rows].astype(np.float64),
         spectators=jets.picked(prepared.spectators),
+        notes=_left_out(run, prepared),
         seed=seed,
     )
     trained = run.tagger.card.get("trainings", [])

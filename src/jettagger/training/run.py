@@ -45,7 +45,7 @@ from jettagger.training.feeding import kept_on
 from jettagger.training.loop import MemberResult, Training, train_member
 from jettagger.training.progress import Progress
 from jettagger.training.schema import EnsembleSection, TrainingSection
-from jettagger.training.sides import Sides, prepare_sides
+from jettagger.training.sides import Filling, Sides, prepare_sides
 
 NORMALISATION_JETS = 20_000
 """Training jets on which shifts and scales are measured: more than their precision needs."""
@@ -88,9 +88,12 @@ def train(
     overwrite: bool = False,
     member: int | None = None,
     fold: int | None = None,
+    workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> RunSummary:
     """Trains all members (or one) and writes the bundle once all are there; without the jets of `fold`.
+
+    `workers` processes prepare the data (default: one a processor).
 
     Raises JettaggerError for what is wrong with config, data or output, before the first step where it can.
     """
@@ -107,7 +110,7 @@ def train(
     _check_output(output, chosen, resume=resume, overwrite=overwrite)
     with threads(recipe.training.threads):
         say(f"training on {hardware.description}")
-        sides = prepare_sides(recipe.data, recipe.baselines, say, fold=fold)
+        sides = prepare_sides(recipe.data, recipe.baselines, say, Filling(workers=workers), fold=fold)
         weights = _weights(recipe, sides)
         for note in weights.notes:
             say(f"  {note}")
@@ -329,6 +332,9 @@ def _card(recipe: Recipe, sides: Sides, output: Path) -> dict[str, Any]:
             "training_jets": len(sides.train_rows),
             "validation_jets": len(sides.validation_rows),
             "counts": sides.train.counts,
+            "skipped": [
+                one._asdict() for one in dict.fromkeys((*sides.train.skipped, *sides.validation.skipped))
+            ],
         },
         **({} if folds is None else {"fold": {"k": folds.k, "by": folds.by, "fold": recipe.fold}}),
         "seed": recipe.training.seed,

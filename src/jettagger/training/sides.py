@@ -1,6 +1,7 @@
 """Training and validation jets: prepared, split, described, and strictly apart."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,10 @@ from numpy.typing import NDArray
 from jettagger import baselines
 from jettagger.baselines import BaselinesSection
 from jettagger.data import splits
+from jettagger.data.executors import dask_workers
 from jettagger.data.layout import described
-from jettagger.data.prepared import Prepared, plan, prepare
+from jettagger.data.prepared import Prepared, find, is_filled, plan, prepare
+from jettagger.data.sample_schema import Samples
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
 
@@ -29,6 +32,14 @@ class Sides(NamedTuple):
         return list(dict.fromkeys([self.train.key, self.validation.key]))
 
 
+class Filling(NamedTuple):
+    """How prepared datasets are filled: see `prepare`. It changes no number."""
+
+    executor: Executor | None = None
+    workers: int | None = None
+    verify: bool = False
+
+
 def extras_of(data: DataConfig, section: BaselinesSection) -> dict[str, str | int | float]:
     """What the dataset of `data.train` holds beside inputs and spectators: for baselines, splits, weights."""
     return baselines.expressions(section) | splits.columns(data)
@@ -38,6 +49,7 @@ def prepare_sides(
     data: DataConfig,
     section: BaselinesSection,
     say: Callable[[str], None] = print,
+    filling: Filling = Filling(),  # noqa: B008 - it is immutable
     *,
     fold: int | None = None,
 ) -> Sides:
@@ -45,10 +57,19 @@ def prepare_sides(
 
     `fold` says which of `data.folds` is held out; by default none is.
     """
+
+    def prepared_of(samples: Samples, role: str, extras: Mapping[str, str | int | float]) -> Prepared:
+        found = prepare(data, samples, role=role, extras=extras, say=say, **filling._asdict())
+        for line in describe(found, role):
+            say(line)
+        return found
+
     check_apart(data)
-    prepared = prepare(data, data.data.train, role="data.train", extras=extras_of(data, section))
-    for line in describe(prepared, "data.train"):
-        say(line)
+    extras = extras_of(data, section)
+    first = not is_filled(data, data.data.train, role="data.train", extras=extras)
+    if first and isinstance(data.data.test, dict) and data.data.test:
+        plan(data, data.data.test, role="data.test")  # what is wrong with these is said before the training
+    prepared = prepared_of(data.data.train, "data.train", extras)
     found = splits.split(prepared, data.data, fold)
     jets = {
         "to train on": len(found.train),
@@ -64,11 +85,26 @@ def prepare_sides(
         )
     if not isinstance(data.data.validation, dict):
         return Sides(prepared, found.train, prepared, found.validation)
-    extras = baselines.expressions(section)
-    other = prepare(data, data.data.validation, role="data.validation", extras=extras)
-    for line in describe(other, "data.validation"):
-        say(line)
+    other = prepared_of(data.data.validation, "data.validation", baselines.expressions(section))
     return Sides(prepared, found.train, other, np.arange(len(other)))
+
+
+def prepare_all(
+    data: DataConfig,
+    section: BaselinesSection,
+    say: Callable[[str], None] = print,
+    *,
+    workers: int | None = None,
+    dask: str | None = None,
+    verify: bool = False,
+) -> Sides:
+    """`jettagger prepare`: by processes of this machine, or the workers of the Dask cluster at `dask`."""
+    if dask is None:
+        return prepare_sides(data, section, say, Filling(None, workers, verify))
+    if workers is not None:
+        raise JettaggerError("--workers and --dask exclude each other: the cluster has its own workers")
+    with dask_workers(dask) as executor:
+        return prepare_sides(data, section, say, Filling(executor, None, verify))
 
 
 def describe(prepared: Prepared, role: str) -> list[str]:
@@ -86,6 +122,15 @@ def describe(prepared: Prepared, role: str) -> list[str]:
         if count and kind in meaning:
             lines.append("  " + meaning[kind].format(count, subject))
     lines += [f"  {line}" for line in described(counts)]
+    if prepared.skipped:
+        lines.append(f"  {len(prepared.skipped)} files skipped (data.on_error: skip):")
+        lines += [f"    {one.sample}: {one.path}: {one.reason}" for one in prepared.skipped]
+    if prepared.rounding:
+        worst = max(prepared.rounding.items(), key=lambda item: item[1].relative)
+        lines.append(
+            f"  stored as float16: relative error at most {worst[1].relative:.1e} ({worst[0]}), absolute "
+            + ", ".join(f"{name} {errors.absolute:.1e}" for name, errors in prepared.rounding.items())
+        )
     return lines
 
 
@@ -98,7 +143,7 @@ def check_apart(data: DataConfig) -> None:
         "data.validation": data.data.validation,
     }
     for role, samples in roles.items():
-        for task in plan(data, samples, role=role) if isinstance(samples, dict) and samples else []:
-            other, name = seen.setdefault(task.identity, (role, task.path))
+        for file in find(data, samples, role=role).found if isinstance(samples, dict) else ():
+            other, name = seen.setdefault(file.identity, (role, file.path))
             if other != role:
-                raise JettaggerError(f"{task.path} ({role}) is the same file as {name} ({other})")
+                raise JettaggerError(f"{file.path} ({role}) is the same file as {name} ({other})")

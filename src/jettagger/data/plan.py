@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jettagger.data.columns import Columns
-from jettagger.data.containers.base import Opening
+from jettagger.data.containers.base import Opening, same_kinds
 from jettagger.data.input_schema import CollectionSection, FeatureSection, JetSection
 from jettagger.data.locations import find_files
 from jettagger.data.manifest import Skipped
@@ -109,17 +109,22 @@ def plan_files(
     columns, opening = Columns(config, extras), opening_of(config)
     tasks: list[Task] = []
     skipped: list[Skipped] = []
+    kinds: dict[str, tuple[str, str]] = {}
     for file in files:
         try:
-            tasks += _tasks(columns, opening, file)
+            tasks += _tasks(columns, opening, file, kinds)
         except JettaggerError as error:
             skip(config, skipped, file.path, file.sample, error)
     return tasks, skipped
 
 
-def _tasks(columns: Columns, opening: Opening, file: InputFile) -> list[Task]:
+def _tasks(
+    columns: Columns, opening: Opening, file: InputFile, kinds: dict[str, tuple[str, str]]
+) -> list[Task]:
+    """The shards of a file, whose branches are of the `kinds` that they are in the files before it."""
     source = opened(file.path, opening)
     branches = columns.branches(source.branches, where=file.path, sample_weight=file.weight)
+    same_kinds(kinds, source, branches)
     return [
         Task(
             path=file.path,

@@ -70,7 +70,7 @@ FAULTS = {
     cut_short: "is truncated",
     no_root_file: "is of no known container",
     without_a_branch: "unknown branch or definition 'jet_sdmass'",
-    of_another_type: "this has one a particle",
+    of_another_type: "holds a list of numbers an entry",
     torn_in_the_middle: "QCD-1.root",
 }
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jettagger.errors import JettaggerError
+from jettagger.randomness import uniform_of
 from toy_jets import toy_jets, write_jets
 
 
@@ -65,18 +66,30 @@ def test_yields_of_sides_and_weights(toy):
     assert sides["validation", "all"].jets == pytest.approx(0.25 * trained, rel=0.3)
 
 
-@pytest.mark.parametrize("with_events", [True, False])
-def test_sides_are_those_of_a_training(toy, with_events):
+def test_sides_are_those_of_a_training(toy):
     from jettagger import configuration
     from jettagger.training.sides import prepare_sides
 
-    for branches in toy.branches.values() if not with_events else ():
-        del branches["event_number"]
     found = toy.inspect()
     recipe = configuration.recipe(configuration.load(toy.config))
     sides = prepare_sides(recipe.data, recipe.baselines, lambda line: None)
     jets = {one.side: one.jets for one in found.yields if one.name == "all"}
     assert (jets["train"], jets["validation"]) == (len(sides.train_rows), len(sides.validation_rows))
+
+
+def test_sides_are_those_of_a_training_without_event_numbers(toy):
+    from jettagger import configuration
+    from jettagger.data.prepared import prepare
+
+    for branches in toy.branches.values():
+        del branches["event_number"]
+    found = toy.inspect()
+    recipe = configuration.recipe(configuration.load(toy.config))
+    prepared = prepare(recipe.data, recipe.data.data.train, role="data.train")
+    held_out = int((uniform_of(prepared.groups, 0, "validation") < 0.25).sum())
+    jets = {one.side: one.jets for one in found.yields if one.name == "all"}
+    assert jets.get("validation", 0) == held_out
+    assert jets["train"] == len(prepared) - held_out
 
 
 def test_planted_missing_values_and_sentinels_are_counted(toy):

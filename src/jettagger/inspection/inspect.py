@@ -18,6 +18,7 @@ from jettagger.inspection.comparison import Comparison, compare
 from jettagger.inspection.correlations import Correlation, correlation
 from jettagger.inspection.findings import Finding, Findings
 from jettagger.inspection.inputs import Variable, judge_branches, judge_variables, variables
+from jettagger.inspection.judgement import judge_overlaps, judge_yields, roles_of
 from jettagger.inspection.kept import Kept
 from jettagger.inspection.overlaps import Overlaps, overlaps
 from jettagger.inspection.reading import Walk
@@ -100,7 +101,7 @@ def inspect(
         for key, text in {**baselines.expressions(section), **splits.columns(config)}.items()
     ]
     survey = Survey(config, columns, terms, findings)
-    roles = _roles(config) | ({"against": others} if others else {})
+    roles = roles_of(config) | ({"against": others} if others else {})
     files = [file for role, samples in roles.items() for file in survey.samples(role, samples)]
     walk = Walk(config, columns, findings, jets)
     flows = [_read(walk, file, number, len(files), say) for number, file in enumerate(files, 1)]
@@ -129,8 +130,8 @@ def _result(
     yields = walk.yields.yields()
     judge_variables(config, found, findings)
     judge_branches(config, walk.branches, findings)
-    _judge_yields(config, flows, yields, findings)
-    _judge_overlaps(config, twice, findings)
+    judge_yields(config, flows, yields, findings)
+    judge_overlaps(config, twice, findings)
     by_class = _by_class(config, training)
     return Inspection(
         name=name,
@@ -166,11 +167,6 @@ def _against(given: Sequence[str]) -> Samples:
             )
         samples.setdefault(name, []).append(files)
     return {name: SampleSection(files=files) for name, files in samples.items()}
-
-
-def _roles(config: DataConfig) -> dict[str, Samples]:
-    sides = {"train": config.data.train, "validation": config.data.validation, "test": config.data.test}
-    return {role: samples for role, samples in sides.items() if isinstance(samples, dict) and samples}
 
 
 def _columns(config: DataConfig, section: BaselinesSection) -> dict[str, Columns]:
@@ -257,56 +253,3 @@ def _comparisons(
         say(f"comparing {other.sample} with {name}")
         found.append(compare(name, first, other.sample, [other]))
     return found
-
-
-def _judge_yields(
-    config: DataConfig, flows: Sequence[CutFlow], yields: Sequence[Yield], findings: Findings
-) -> None:
-    """A class with no jets, a selection that leaves nothing."""
-    for flow in flows:
-        if flow.read and flow.complete and not flow.selected:
-            said = f"data.selection leaves none of {flow.read} jets"
-            findings.add("warning", "data.selection", said, file=flow.file)
-    for role, sample in dict.fromkeys((flow.role, flow.sample) for flow in flows):
-        mine = [flow for flow in flows if (flow.role, flow.sample) == (role, sample)]
-        if config.data.on_error == "skip" and not any(flow.complete for flow in mine):
-            said = f"data.on_error: skip leaves none of {len(mine)} files"
-            findings.add("error", f"data.{role}.{sample}", said)
-    for role in _roles(config):
-        mine = [flow for flow in flows if flow.role == role]
-        read, selected = sum(f.read for f in mine), sum(f.selected for f in mine)
-        if read and not selected:
-            said = f"leaves none of {read} jets of data.{role}"
-            findings.add("error", "data.selection", f"'{config.data.selection}' {said}")
-    sides = {one.side for one in yields if one.name == "all" and one.jets}
-    for one in yields:
-        if one.name != "all" and one.side in sides and not one.jets:
-            findings.add("error", f"classes.{one.name}", f"no selected jet of '{one.side}' belongs to it")
-        elif one.name != "all" and one.sum_of_weights <= 0:
-            findings.add(
-                "error", f"classes.{one.name}", f"event weights of '{one.side}' sum to {one.sum_of_weights:g}"
-            )
-
-
-def _judge_overlaps(config: DataConfig, found: Overlaps, findings: Findings) -> None:
-    for one in found.repeats:
-        if one.repeated:
-            event = "" if one.same_event is None else f", {one.same_event} of them with the same event number"
-            said = f"{one.repeated} of {one.jets} jets are equal to an earlier one of '{one.side}'{event}"
-            findings.add("warning", "data", said)
-    for leak in found.leaks:
-        if leak.jets:
-            event = (
-                "" if leak.same_event is None else f", {leak.same_event} of them with the same event number"
-            )
-            said = f"{leak.jets} jets of '{leak.second}' are equal to one of '{leak.first}'{event}: they leak"
-            findings.add("warning", "data", said)
-        split = isinstance(config.data.validation, str) or isinstance(config.data.test, str)
-        if (
-            leak.events
-            and leak.first == "train"
-            and split
-            and not isinstance(getattr(config.data, leak.second), dict)
-        ):
-            said = f"{leak.events} event numbers are on both sides, '{leak.first}' and '{leak.second}'"
-            findings.add("error", f"data.{leak.second}", said)

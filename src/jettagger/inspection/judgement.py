@@ -1,0 +1,69 @@
+"""What yields and overlaps say is wrong: classes without jets, selections that leave nothing, jets that leak."""
+
+from collections.abc import Sequence
+
+from jettagger.data.sample_schema import Samples
+from jettagger.data.schema import DataConfig
+from jettagger.inspection.findings import Findings
+from jettagger.inspection.overlaps import Overlaps
+from jettagger.inspection.yields import CutFlow, Yield
+
+
+def roles_of(config: DataConfig) -> dict[str, Samples]:
+    """The samples of each side that has some of its own."""
+    sides = {"train": config.data.train, "validation": config.data.validation, "test": config.data.test}
+    return {role: samples for role, samples in sides.items() if isinstance(samples, dict) and samples}
+
+
+def judge_yields(
+    config: DataConfig, flows: Sequence[CutFlow], yields: Sequence[Yield], findings: Findings
+) -> None:
+    """A class with no jets, a selection that leaves nothing."""
+    for flow in flows:
+        if flow.read and flow.complete and not flow.selected:
+            said = f"data.selection leaves none of {flow.read} jets"
+            findings.add("warning", "data.selection", said, file=flow.file)
+    for role, sample in dict.fromkeys((flow.role, flow.sample) for flow in flows):
+        mine = [flow for flow in flows if (flow.role, flow.sample) == (role, sample)]
+        if config.data.on_error == "skip" and not any(flow.complete for flow in mine):
+            said = f"data.on_error: skip leaves none of {len(mine)} files"
+            findings.add("error", f"data.{role}.{sample}", said)
+    for role in roles_of(config):
+        mine = [flow for flow in flows if flow.role == role]
+        read, selected = sum(f.read for f in mine), sum(f.selected for f in mine)
+        if read and not selected:
+            said = f"leaves none of {read} jets of data.{role}"
+            findings.add("error", "data.selection", f"'{config.data.selection}' {said}")
+    sides = {one.side for one in yields if one.name == "all" and one.jets}
+    for one in yields:
+        if one.name != "all" and one.side in sides and not one.jets:
+            findings.add("error", f"classes.{one.name}", f"no selected jet of '{one.side}' belongs to it")
+        elif one.name != "all" and one.sum_of_weights <= 0:
+            findings.add(
+                "error", f"classes.{one.name}", f"event weights of '{one.side}' sum to {one.sum_of_weights:g}"
+            )
+
+
+def judge_overlaps(config: DataConfig, found: Overlaps, findings: Findings) -> None:
+    """Jets that stand twice, jets and events on two sides."""
+    for one in found.repeats:
+        if one.repeated:
+            event = "" if one.same_event is None else f", {one.same_event} of them with the same event number"
+            said = f"{one.repeated} of {one.jets} jets are equal to an earlier one of '{one.side}'{event}"
+            findings.add("warning", "data", said)
+    for leak in found.leaks:
+        if leak.jets:
+            event = (
+                "" if leak.same_event is None else f", {leak.same_event} of them with the same event number"
+            )
+            said = f"{leak.jets} jets of '{leak.second}' are equal to one of '{leak.first}'{event}: they leak"
+            findings.add("warning", "data", said)
+        split = isinstance(config.data.validation, str) or isinstance(config.data.test, str)
+        if (
+            leak.events
+            and leak.first == "train"
+            and split
+            and not isinstance(getattr(config.data, leak.second), dict)
+        ):
+            said = f"{leak.events} event numbers are on both sides, '{leak.first}' and '{leak.second}'"
+            findings.add("error", f"data.{leak.second}", said)

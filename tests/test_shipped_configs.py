@@ -187,7 +187,7 @@ def test_quark_gluon_leaves_the_padding_out(first):
 
 def test_jetnet_leaves_the_padding_out(first):
     found = first("jetnet")
-    with h5py.File(found.path) as file:
+    with h5py.File(found.path, locking=False) as file:  # as it may be open already
         mask, pt = file["particle_features"][..., 3], file["jet_features"][:, 0]
     np.testing.assert_array_equal(found.inputs.collections["particles"].lengths_J, mask.sum(axis=1))
     np.testing.assert_allclose(found.spectators["jet_pt"], pt, rtol=1e-6)
@@ -195,7 +195,7 @@ def test_jetnet_leaves_the_padding_out(first):
 
 def test_atlas_reads_valid_tracks_in_gev(first):
     found = first("atlas_hdf5")
-    with h5py.File(found.path) as file:
+    with h5py.File(found.path, locking=False) as file:  # as it may be open already
         jets, valid = file["jets"][...], file["tracks"]["valid"]
     selected = (jets["pt_btagJes"] > 20e3) & (np.abs(jets["eta_btagJes"]) < 2.5)
     tracks = found.inputs.collections["tracks"]

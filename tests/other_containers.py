@@ -30,13 +30,13 @@ class Written(NamedTuple):
     """`from` of the particles."""
 
 
-def config_for(written: Written) -> DataConfig:
-    """The toy config, with the names that the file uses."""
+def config_for(written: Written, **data: Any) -> DataConfig:
+    """The toy config, with the names that the file uses and other keys of `data`."""
     text = CONFIG.format(folder="nowhere").replace("from: part_*", f"from: {written.particles}")
     for name, stored in written.names.items():
         text = re.sub(rf"(?<![\w.]){name}(?!\w)", stored, text)
     document = yaml.safe_load(text)
-    document["data"] |= written.data
+    document["data"] |= written.data | data
     return DataConfig(**{key: x for key, x in document.items() if key in DataConfig.model_fields})
 
 
@@ -85,27 +85,33 @@ def atlas(folder: Path, branches: dict[str, Any], **options: Any) -> Written:
     return Written(folder / "d.h5", {}, names, "tracks.*")
 
 
+def padded(branches: dict[str, Any], name: str) -> Any:
+    """Slots of a fixed number, with 0 behind the particles."""
+    most = int(ak.max(ak.num(branches[name])))
+    return ak.to_numpy(ak.fill_none(ak.pad_none(branches[name], most, clip=True), 0)).astype(np.float32)
+
+
 def jetnet(folder: Path, branches: dict[str, Any]) -> Written:
     """Plain arrays whose last axis has no names."""
     with h5py.File(folder / "e.h5", "w") as file:
-        file["particle_features"] = np.stack([ak.to_numpy(branches[name]) for name in JAGGED], axis=-1)
+        file["particle_features"] = np.stack([padded(branches, name) for name in JAGGED], axis=-1)
         file["jet_features"] = np.stack([branches[name] for name in FLAT], axis=-1).astype(np.float32)
     columns = {"particle_features": list(JAGGED), "jet_features": list(FLAT)}
     names = {x: f"jet_features.{x}" for x in FLAT} | {x: f"particle_features.{x}" for x in JAGGED}
-    return Written(folder / "e.h5", {"columns": columns}, names, "particle_features.*")
+    slots = {"particle_features.*": "particle_features.part_energy > 0"}
+    return Written(folder / "e.h5", {"columns": columns, "slots": slots}, names, "particle_features.*")
 
 
 def energyflow(folder: Path, branches: dict[str, Any], *, save: Callable[..., None] = np.savez) -> Written:
-    X = np.stack([ak.to_numpy(branches[name]) for name in JAGGED], axis=-1)
+    X = np.stack([padded(branches, name) for name in JAGGED], axis=-1)
     save(folder / "f.npz", X=X, **{name: branches[name] for name in FLAT})
-    return Written(
-        folder / "f.npz", {"columns": {"X": list(JAGGED)}}, {name: f"X.{name}" for name in JAGGED}, "X.*"
-    )
+    data = {"columns": {"X": list(JAGGED)}, "slots": {"X.*": "X.part_energy > 0"}}
+    return Written(folder / "f.npz", data, {name: f"X.{name}" for name in JAGGED}, "X.*")
 
 
 def frame(branches: dict[str, Any]) -> pd.DataFrame:
     """Columns part_px_0, part_py_0, …, part_px_1, … and those of the jets."""
-    slots = {name: ak.to_numpy(branches[name]) for name in JAGGED}
+    slots = {name: padded(branches, name) for name in JAGGED}
     particles = slots["part_px"].shape[1]
     columns = {f"{name}_{p}": slots[name][:, p] for p in range(particles) for name in JAGGED}
     return pd.DataFrame(columns | {name: branches[name] for name in FLAT})
@@ -123,4 +129,4 @@ def _pandas(path: Path, branches: dict[str, Any], **options: Any) -> Written:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         frame(branches).to_hdf(path, key="table", **options)
-    return Written(path, {}, {})
+    return Written(path, {"slots": {"part_*": "part_energy > 0"}}, {})

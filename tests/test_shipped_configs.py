@@ -80,7 +80,7 @@ def files_to_score(config):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_prepares_trains_and_predicts(path, written, command, tmp_path, monkeypatch):
+def test_prepares_trains_evaluates_and_predicts(path, written, command, tmp_path, monkeypatch):
     folder, jets = written(path.stem)
     monkeypatch.chdir(folder)
     changes = [*QUICK, f"data.prepared={tmp_path / 'prepared'}", *filter(None, [SPLIT.get(path.stem)])]
@@ -92,7 +92,12 @@ def test_prepares_trains_and_predicts(path, written, command, tmp_path, monkeypa
 
     run("prepare", path, *settings)
     run("train", path, *settings, "--output", tmp_path / "run")
-    files = [file for _, file in files_to_score(configuration.load(path))]
+    config = configuration.load(path)
+    # The figures of ten classes and more, against each other, take minutes.
+    if config.data.test and len(config.classes) <= 5:
+        run("evaluate", tmp_path / "run", "--output", tmp_path / "report")
+        assert (tmp_path / "report" / "report.json").is_file()
+    files = [file for _, file in files_to_score(config)]
     run("predict", tmp_path / "run", *files, "--output", tmp_path / "scores.h5")
 
     tagger = jettagger.load(tmp_path / "run")

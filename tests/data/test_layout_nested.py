@@ -263,7 +263,21 @@ def test_what_does_not_fit_is_named(changes, message):
         use()
 
 
+def test_numbers_of_jets_that_do_not_lie_with_the_particles():
+    branches = {**EVENTS, "jetnumber": lists([[0, 1], [], []], np.int32)}
+    with pytest.raises(JettaggerError, match=r"event 0 has 3 rows in 'PF_pt' and 2 in 'jetnumber'"):
+        branch(linked({"jet": "jetnumber"}), "PF_pt", branches)
+    branches["jetnumber"] = lists([[1, -1, 0], [-1], [0, 0]], np.int32)
+    assert branch(linked({"jet": "jetnumber"}), "PF_pt", branches) == [[12], [10], [14, 15]]
+
+
 def test_mistakes_of_the_config():
+    with pytest.raises(ValidationError, match=r"'jet', 'particle' or both are expected"):
+        linked({"id": "PF_id"})
+    with pytest.raises(
+        ValidationError, match=r"'id' says what 'particle' refers to, and there is no 'particle'"
+    ):
+        linked({"jet": "PF_jet", "id": "PF_id"})
     with pytest.raises(ValidationError, match=r"without data\.jets an entry is a jet: say which"):
         config({"jets": None}, inputs={"pf": {**PF, "index": CROSS}})
     with pytest.raises(

@@ -88,9 +88,7 @@ def test_what_is_wrong_with_a_remote_file_is_said(url, monkeypatch):
         _ = source_of(f"{url}/nowhere.root").entries
     with pytest.raises(JettaggerError, match=r"http://.*/short\.root is truncated: its header says"):
         _ = source_of(f"{url}/short.root").entries
-    with pytest.raises(
-        JettaggerError, match=r"http://.*/text\.root is no ROOT file: it does not begin with 'root'"
-    ):
+    with pytest.raises(JettaggerError, match=r"http://.*/text\.root is of no known container"):
         _ = source_of(f"{url}/text.root").entries
     with pytest.raises(
         JettaggerError, match=r"cannot read http://.*/secret\.root: 127.* answered 403 Forbidden"

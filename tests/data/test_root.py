@@ -61,7 +61,6 @@ def test_kinds_of_ttree_branches(tmp_path):
 
 def test_kinds_of_rntuple_fields(tmp_path):
     path = tmp_path / "a.root"
-    vertex = ak.Array([{"z": 1}, {"z": 2}])
     jets = ak.Array([[{"pt": 1.5, "hits": [1, 2]}, {"pt": 2.5, "hits": []}], []])
     with uproot.recreate(path) as file:
         file.mkrntuple(
@@ -222,3 +221,37 @@ def test_sizes_count_what_is_read(tmp_path):
     particles = int(ak.sum(ak.num(jets["part_px"])))
     assert source_of(path)._bytes(["jet_pt"]) == 4 * 500
     assert source_of(path)._bytes(["part_px", "part_py"]) == pytest.approx(8 * particles + 2 * 8 * 500)
+
+
+@pytest.mark.parametrize("kind", ["ttree", "rntuple"])
+def test_a_branch_of_another_kind_is_found(tmp_path, kind):
+    jets = compressible_jets(20)
+    first = source_of(write(tmp_path / "a.root", kind, "zlib", jets))
+    assert first.kinds(jets) == {
+        "jet_pt": "a number",
+        "label_QCD": "a number",
+        "part_px": "a list of numbers",
+    }
+    wider = jets | {"jet_pt": jets["jet_pt"].astype(np.float64)}
+    seen: dict[str, tuple[str, str]] = {}
+    base.same_kinds(seen, first, jets)
+    base.same_kinds(seen, source_of(write(tmp_path / "b.root", kind, "zlib", wider)), jets)
+    flat = source_of(write(tmp_path / "c.root", kind, "zlib", jets | {"part_px": jets["jet_pt"]}))
+    with pytest.raises(
+        JettaggerError,
+        match=r"c\.root: branch 'part_px' holds a number an entry, in .*a\.root a list of numbers",
+    ):
+        base.same_kinds(seen, flat, jets)
+
+
+def test_kinds_in_words():
+    def words(values: list[Any]) -> str:
+        return base.kind(ak.type(ak.Array(values)).content)
+
+    assert words([1, 2]) == "a number"
+    assert words(["a"]) == "text"
+    assert words([["a"]]) == "a list of texts"
+    assert words([[[1]]]) == "a list of lists of numbers"
+    assert words([[[[1]]]]) == "lists in lists in lists"
+    assert words([{"x": 1}]) == "a record"
+    assert words([[]]) == "a list of nothing"

@@ -12,7 +12,7 @@ import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jettagger.data.containers.root import unsound
+from jettagger.data.containers.root import RootSource, unsound
 from jettagger.data.containers.ttree import basket_trouble
 from jettagger.data.reader import source_of
 from jettagger.errors import JettaggerError
@@ -49,13 +49,22 @@ def test_whole_files_are_read(folder, kind, compression):
     assert all(found[name].tolist() == expected[name].tolist() for name in expected)
 
 
+def test_a_file_that_does_not_begin_as_one_is_refused(tmp_path):
+    path = tmp_path / "a.root"
+    path.write_bytes(b"RIFF" + bytes(100))
+    with pytest.raises(JettaggerError, match=r"a\.root is no ROOT file: it does not begin with 'root'"):
+        _ = RootSource(str(path)).entries
+
+
 @settings(max_examples=40, deadline=None)
 @given(kept=st.floats(0, 1, exclude_max=True), kind=st.sampled_from(KINDS))
 def test_truncated_file_always_errs(folder, kept, kind):
     content = (folder / f"{kind}_zstd.root").read_bytes()
     short = folder / "short.root"
     short.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(JettaggerError, match=r"short\.root is (truncated: |empty \(0 bytes\)|no ROOT file)"):
+    with pytest.raises(
+        JettaggerError, match=r"short\.root is (truncated: |empty \(0 bytes\)|of no known container)"
+    ):
         everything(short)
 
 

@@ -65,10 +65,13 @@ def test_yields_of_sides_and_weights(toy):
     assert sides["validation", "all"].jets == pytest.approx(0.25 * trained, rel=0.3)
 
 
-def test_sides_are_those_of_a_training(toy):
+@pytest.mark.parametrize("with_events", [True, False])
+def test_sides_are_those_of_a_training(toy, with_events):
     from jettagger import configuration
     from jettagger.training.sides import prepare_sides
 
+    for branches in toy.branches.values() if not with_events else ():
+        del branches["event_number"]
     found = toy.inspect()
     recipe = configuration.recipe(configuration.load(toy.config))
     sides = prepare_sides(recipe.data, recipe.baselines, lambda line: None)
@@ -93,6 +96,7 @@ def test_planted_missing_values_and_sentinels_are_counted(toy):
     assert "branch jet_sdmass: 80 of 800 values (10.00%) equal -999 [inputs.jet.features.mass: " in warnings
     assert "inputs.jet.features.tau32: 25.0% of the values are missing (200 NaN" in warnings
     assert "inputs.jet.features.log_pt: 'log(jet_pt)' is 6.39693 for every jet" in warnings
+    assert "branch jet_eta: is 0 wherever it has a value" in warnings
     assert found.status == 0
     again = toy.inspect("inputs.jet.features.mass={value: jet_sdmass, sentinels: [-999]}", write=False)
     assert summary(again, "jet.mass").summary.nan == 80

@@ -90,6 +90,10 @@ class IndexSection(Section):
     def _one_at_least(self) -> "IndexSection":
         if self.jet is None and self.particle is None:
             raise ValueError("'jet', 'particle' or both are expected: see docs/layout.md")
+        if self.id is not None and self.particle is None:
+            raise ValueError(
+                "'id' says what 'particle' refers to, and there is no 'particle': see docs/layout.md"
+            )
         return self
 
 

@@ -8,13 +8,13 @@ Shapes: E entries, J jets.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jettagger.data.input_schema import CollectionSection, IndexSection
-from jettagger.data.links import LinkBranches, Links
+from jettagger.data.input_schema import CollectionSection
+from jettagger.data.links import LinkBranches, Linked, Links, columns_of_table, key_of, two_ways
 from jettagger.data.names import Names, matching, names_of
 from jettagger.data.nested import Events, Lists, opened
 from jettagger.data.schema import DataConfig
@@ -86,17 +86,6 @@ def described(counts: Mapping[str, int]) -> list[str]:
         elif kind == "overfull" and count:
             lines.append(f"data.slots.{subject}: {count} jets have more particles than there are slots")
     return [f"converted from {units}: {', '.join(names)}" for units, names in converted.items()] + lines
-
-
-class Linked(NamedTuple):
-    """A collection whose particles are found by links."""
-
-    input: str
-    by: IndexSection
-    particles: tuple[str, ...]
-    """Names that `from` matches, but for those of the table."""
-    table: tuple[str, ...]
-    """Columns of the table of links; also those of particles that carry the number of their jet."""
 
 
 class Layout:
@@ -194,15 +183,15 @@ class Layout:
             if section.index is None:
                 plain |= dict.fromkeys(particles, name)
                 continue
-            table = _columns_of_table(section.index, offered, nested)
+            table = columns_of_table(section.index, offered, nested)
             linked = Linked(name, section.index, tuple(x for x in particles if x not in table), table)
             for particle in (*linked.particles, *table):
                 other = found.setdefault(particle, linked)
                 if other.by != section.index:
-                    raise _two_ways(other.input, name, particle, where)
+                    raise two_ways(other.input, name, particle, where)
         for particle, name in plain.items():
             if particle in found:
-                raise _two_ways(found[particle].input, name, particle, where)
+                raise two_ways(found[particle].input, name, particle, where)
         return found, of_jets
 
     def _nesting(self, wanted: Collection[str], offered: tuple[str, ...], where: str) -> frozenset[str]:
@@ -219,7 +208,7 @@ class Layout:
                 if name not in offered:
                     raise unknown_name("branch", name, offered, where=f"{key}.{role}")
                 needed.add(name)
-            if (links := _key_of(collection.by)) and links in offered:
+            if (links := key_of(collection.by)) and links in offered:
                 needed.add(links)
             if collection.particles and not needed.union(wanted).intersection(collection.particles):
                 needed.add(collection.particles[0])
@@ -327,28 +316,5 @@ def _links(collection: Linked, events: Events, leaves: _Leaves, counts: dict[str
 
     index = collection.by
     anchor = next((name for name in collection.particles if name in leaves.names.stored), None)
-    branches = LinkBranches(read(index.jet), read(index.particle), read(_key_of(index)), read(index.id))
+    branches = LinkBranches(read(index.jet), read(index.particle), read(key_of(index)), read(index.id))
     return Links(collection.input, events, branches, read(anchor), counts)
-
-
-def _key_of(index: IndexSection) -> str | None:
-    """The branch beside an ATLAS link that says where it leads."""
-    if index.particle is None or not index.particle.endswith(".m_persIndex"):
-        return None
-    return index.particle.removesuffix("m_persIndex") + "m_persKey"
-
-
-def _columns_of_table(
-    index: IndexSection, offered: tuple[str, ...], nested: frozenset[str]
-) -> tuple[str, ...]:
-    """Branches of the same prefix as the one with the numbers of the jets."""
-    if index.jet is None:
-        return ()
-    prefix = index.jet[: max(index.jet.rfind("_"), index.jet.rfind(".")) + 1]
-    return tuple(name for name in offered if prefix and name.startswith(prefix) and name not in nested)
-
-
-def _two_ways(one: str, other: str, particle: str, where: str) -> JettaggerError:
-    return JettaggerError(
-        f"{where}: inputs.{one} and inputs.{other} both have '{particle}', and link it to the jets in different ways"
-    )

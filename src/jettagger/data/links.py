@@ -11,9 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jettagger.data.input_schema import IndexSection
 from jettagger.data.nested import Events, Flat, Lists, differing, starts
 from jettagger.errors import JettaggerError
 from jettagger.expressions import Jagged
+
+
+class Linked(NamedTuple):
+    """A collection whose particles are found by links."""
+
+    input: str
+    by: IndexSection
+    particles: tuple[str, ...]
+    """Names that `from` matches, but for those of the table."""
+    table: tuple[str, ...]
+    """Columns of the table of links; also those of particles that carry the number of their jet."""
 
 
 class LinkBranches(NamedTuple):
@@ -24,6 +36,21 @@ class LinkBranches(NamedTuple):
     key: tuple[str, Lists] | None
     """ATLAS links: 0 where a link leads nowhere, such as to a track that was thinned away."""
     id: tuple[str, Lists] | None
+
+
+class _Rows(NamedTuple):
+    """Links, one a row."""
+
+    jet_R: NDArray[np.int64]
+    event_R: NDArray[np.int64]
+    row_R: NDArray[np.int64]
+    """Position of the row in the table."""
+    particle_R: NDArray[np.int64]
+    """Number of the particle in its event."""
+
+    def taken(self, which: NDArray[Any]) -> "_Rows":
+        """Some rows, in another order."""
+        return _Rows(*(column[which] for column in self))
 
 
 class Links:
@@ -43,46 +70,44 @@ class Links:
         table_name, table = branches.jet or branches.particle  # type: ignore[misc]
         self._table_name, self._table_E = table_name, table.offsets_E
         self._particles = particles
+        rows = self._rows(table_name, table, branches)
+        linked_R = (rows.jet_R >= 0) & (rows.particle_R >= 0)
+        if unlinked := int((~linked_R).sum()):
+            counts[f"unlinked {name}"] = unlinked
+            rows = rows.taken(linked_R)
+        if branches.jet is not None:
+            self._below(table_name, rows.jet_R, events.counts_E[rows.event_R], rows.event_R, "jets")
+            rows = rows._replace(jet_R=events.offsets_E[rows.event_R] + rows.jet_R)
+        if np.any(rows.jet_R[1:] < rows.jet_R[:-1]):
+            rows = rows.taken(np.argsort(rows.jet_R, kind="stable"))
+        self.offsets_J = starts(np.bincount(rows.jet_R, minlength=len(events)))
+        self._row_R, self._index_R = rows.row_R, rows.row_R
+        if particles is not None and branches.particle is not None:
+            anchor, lists = particles
+            limit_R = lists.counts[rows.event_R]
+            self._below(branches.particle[0], rows.particle_R, limit_R, rows.event_R, f"'{anchor}'")
+            self._index_R = lists.offsets_E[rows.event_R] + rows.particle_R
+        elif particles is not None:
+            self._equal(*particles)
+
+    def _rows(self, name: str, table: Lists, branches: LinkBranches) -> _Rows:
+        """The rows as they stand, with -1 for no jet or no particle; jets by their number in the event where the
+        table says it, else in the chunk."""
         if branches.jet is None:
-            jet_R, event_R, row_R, particle_R = self._listed(table_name, table)
+            rows = self._listed(name, table)
         else:
-            jet_R, event_R = self._numbers(table_name, table), _events_of(table)
+            jet_R, event_R = self._numbers(name, table), _events_of(table)
             row_R = np.arange(len(jet_R))
             particle_R = row_R - table.offsets_E[event_R]
             if branches.particle is not None:
                 self._equal(*branches.particle)
                 particle_R = self._numbers(*branches.particle)
-            none_R = (jet_R < 0) | (particle_R < 0)
-            jet_R = np.where(none_R, -1, jet_R)
+            rows = _Rows(jet_R, event_R, row_R, particle_R)
         if branches.key is not None:
-            jet_R = np.where(self._keys(branches.key, event_R) == 0, -1, jet_R)
+            rows = rows._replace(jet_R=np.where(self._keys(branches.key, rows.event_R) == 0, -1, rows.jet_R))
         if branches.id is not None:
-            particle_R = self._by_id(*branches.id, event_R, particle_R)
-        linked_R = (jet_R >= 0) & (particle_R >= 0)
-        if unlinked := int((~linked_R).sum()):
-            counts[f"unlinked {name}"] = unlinked
-        jet_R, event_R, row_R, particle_R = (
-            jet_R[linked_R],
-            event_R[linked_R],
-            row_R[linked_R],
-            particle_R[linked_R],
-        )
-        if branches.jet is not None:
-            self._below(table_name, jet_R, events.counts_E[event_R], event_R, "jets")
-            jet_R = events.offsets_E[event_R] + jet_R
-        if np.any(jet_R[1:] < jet_R[:-1]):
-            order = np.argsort(jet_R, kind="stable")
-            jet_R, event_R, row_R, particle_R = jet_R[order], event_R[order], row_R[order], particle_R[order]
-        self.offsets_J = starts(np.bincount(jet_R, minlength=len(events)))
-        self._row_R, self._index_R = row_R, particle_R
-        if particles is not None and branches.particle is not None:
-            _, of_event = particles
-            self._below(
-                branches.particle[0], particle_R, of_event.counts[event_R], event_R, f"'{particles[0]}'"
-            )
-            self._index_R = of_event.offsets_E[event_R] + particle_R
-        elif branches.particle is None:
-            self._index_R = row_R
+            rows = rows._replace(particle_R=self._by_id(*branches.id, rows.event_R, rows.particle_R))
+        return rows
 
     def of_particles(self, name: str, value: NDArray[Any] | Lists) -> Flat:
         """A branch of the particles, for each jet."""
@@ -110,8 +135,8 @@ class Links:
             )
         return value.flat
 
-    def _listed(self, name: str, table: Lists) -> tuple[NDArray[np.int64], ...]:
-        """Jet, event, row and particle where each jet lists its particles."""
+    def _listed(self, name: str, table: Lists) -> _Rows:
+        """Where each jet lists its particles."""
         events = self._events
         if not isinstance(table.flat, Jagged):
             raise JettaggerError(
@@ -119,7 +144,8 @@ class Links:
             )
         events.of_jets(name, table, "data.jets")
         jet_R = np.repeat(np.arange(len(events)), table.flat.counts)
-        return jet_R, events.entry_J[jet_R], np.arange(len(jet_R)), self._whole(name, table.flat.values)
+        particle_R = self._whole(name, table.flat.values)
+        return _Rows(jet_R, events.entry_J[jet_R], np.arange(len(jet_R)), particle_R)
 
     def _numbers(self, name: str, value: Lists) -> NDArray[np.int64]:
         if isinstance(value.flat, Jagged):
@@ -202,3 +228,26 @@ class Links:
 
 def _events_of(value: Lists) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(value.counts)), value.counts)
+
+
+def key_of(index: IndexSection) -> str | None:
+    """The branch beside an ATLAS link that says where it leads."""
+    if index.particle is None or not index.particle.endswith(".m_persIndex"):
+        return None
+    return index.particle.removesuffix("m_persIndex") + "m_persKey"
+
+
+def columns_of_table(
+    index: IndexSection, offered: tuple[str, ...], nested: frozenset[str]
+) -> tuple[str, ...]:
+    """Branches of the same prefix as the one with the numbers of the jets."""
+    if index.jet is None:
+        return ()
+    prefix = index.jet[: max(index.jet.rfind("_"), index.jet.rfind(".")) + 1]
+    return tuple(name for name in offered if prefix and name.startswith(prefix) and name not in nested)
+
+
+def two_ways(one: str, other: str, particle: str, where: str) -> JettaggerError:
+    return JettaggerError(
+        f"{where}: inputs.{one} and inputs.{other} both have '{particle}', and link it to the jets in different ways"
+    )

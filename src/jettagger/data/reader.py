@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jettagger.data.containers.base import Opening, Source
 from jettagger.data.containers.root import RootSource
-from jettagger.data.locations import is_remote, opened_binary
+from jettagger.data.locations import beginning, is_remote
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
 
@@ -37,8 +37,7 @@ def source_of(location: str | Path, opening: Opening = Opening()) -> Source:  # 
 
 
 def _container(location: str) -> Callable[[str, Opening], Source]:
-    with opened_binary(location) as stream:
-        first = stream.read(LONGEST)
+    first = beginning(location, LONGEST)
     if first.startswith(b"root"):
         return RootSource
     if first.startswith(b"\x89HDF\r\n\x1a\n"):

@@ -78,6 +78,8 @@ def judge_branches(config: DataConfig, statistics: Statistics, findings: Finding
     """Warns of sentinels and constants among the branches themselves."""
     for summary in statistics.summaries():
         where = f"branch {summary.name}"
+        if summary.constant and summary.values - summary.nan - summary.infinite > 1:
+            findings.add("warning", where, f"is {summary.minimum:g} wherever it has a value")
         for sentinel, count in summary.sentinels.items():
             if _is_sentinel(summary, float(sentinel)):
                 findings.add(

@@ -77,7 +77,8 @@ class Reservoir:
         self._read = 0
         self._parts: list[Part] = []
         self._raw: list[tuple[NDArray[np.float64], RawInputs]] = []
-        self._below = self._below_particles = 1.0
+        self.below = self._below_particles = 1.0
+        """Jets with a larger number are not kept."""
 
     def wanted(self, jets: int) -> NDArray[np.float64]:
         """The random numbers of the next `jets` jets; the smallest are kept."""
@@ -88,11 +89,11 @@ class Reservoir:
     def add(self, part: Part, raw: RawInputs) -> None:
         """Jets with the numbers that `wanted` gave them."""
         keys_J = part.keys_J
-        self._parts.append(part.taken(np.flatnonzero(keys_J < self._below)))
+        self._parts.append(part.taken(np.flatnonzero(keys_J < self.below)))
         if sum(len(one.keys_J) for one in self._parts) > 2 * self._limit:
             self._compact()
         rows = np.flatnonzero(keys_J < self._below_particles)
-        self._raw.append((keys_J[rows], _rows(raw, rows)))
+        self._raw.append((keys_J[rows], rows_of(raw, rows)))
         if sum(len(keys) for keys, _ in self._raw) > 2 * self._particle_limit:
             self._compact_particles()
 
@@ -101,13 +102,13 @@ class Reservoir:
         order = np.argsort(whole.keys_J, kind="stable")[: self._limit]
         self._parts = [whole.taken(order)]
         if len(order) == self._limit:
-            self._below = float(whole.keys_J[order[-1]])
+            self.below = float(whole.keys_J[order[-1]])
 
     def _compact_particles(self) -> None:
         keys = np.concatenate([keys for keys, _ in self._raw])
         raw = _joined([raw for _, raw in self._raw])
         order = np.argsort(keys, kind="stable")[: self._particle_limit]
-        self._raw = [(keys[order], _rows(raw, order))]
+        self._raw = [(keys[order], rows_of(raw, order))]
         if len(order) == self._particle_limit:
             self._below_particles = float(keys[order[-1]])
 
@@ -144,7 +145,8 @@ class Reservoir:
         )
 
 
-def _rows(raw: RawInputs, rows: NDArray[np.int64]) -> RawInputs:
+def rows_of(raw: RawInputs, rows: NDArray[np.int64]) -> RawInputs:
+    """The inputs of some jets."""
     particles = {name: int(x.lengths_J[rows].sum()) for name, x in raw.collections.items()}
     return copied([(raw, offsets_of(raw), rows)], raw, len(rows), particles)
 

@@ -6,7 +6,7 @@ the parts of it that a prediction uses.
 Shapes: J jets, V jet-level variables.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from jettagger import randomness
 from jettagger.data import splits
 from jettagger.data.columns import Columns
 from jettagger.data.containers.base import Chunk, Source
-from jettagger.data.layout import Jets
+from jettagger.data.layout import Branches, Jets
 from jettagger.data.reader import opened, opening_of
 from jettagger.data.rows import RawInputs
 from jettagger.data.schema import DataConfig
@@ -26,12 +26,19 @@ from jettagger.expressions import Jagged, Namespace, parse
 from jettagger.expressions.jagged import from_branch
 from jettagger.inspection.findings import Findings, Severity
 from jettagger.inspection.fingerprints import Hashes, fingerprints
-from jettagger.inspection.kept import Kept, Part, Reservoir
+from jettagger.inspection.kept import Kept, Part, Reservoir, rows_of
 from jettagger.inspection.overlaps import Marks
 from jettagger.inspection.sides import SIDES, folds_of, side_of
 from jettagger.inspection.statistics import Statistics
 from jettagger.inspection.survey import SurveyedFile
-from jettagger.inspection.terms import Term, class_terms, selection_terms
+from jettagger.inspection.terms import (
+    Term,
+    branches_of,
+    class_terms,
+    input_terms,
+    label_terms,
+    selection_terms,
+)
 from jettagger.inspection.yields import CutCounter, CutFlow, YieldCounter
 
 
@@ -126,18 +133,28 @@ class Walk:
         return complete
 
     def _chunk(self, chunk: Chunk, file: SurveyedFile, counter: CutCounter) -> None:
-        jets = self._columns[file.role].layout.jets(chunk.branches, where=file.path)
-        namespace = self._columns[file.role].namespace(jets.branches, where=file.path)
+        columns = self._columns[file.role]
+        jets = columns.layout.jets(chunk.branches, where=file.path, first=chunk.start)
+        namespace = columns.namespace(jets.branches, where=file.path, jets=len(jets))
         passes = [_condition(cut, namespace, len(jets)) for cut in self._cuts]
         belongs = self._belongs(namespace, file, len(jets)) if file.role != "against" else []
         counter.add(passes, belongs, len(jets))
-        for name, array in jets.branches.items():
-            value = from_branch(name, array)
+        for name in self._looked_at(file, jets):
+            value = from_branch(name, jets.branches[name])
             self.branches.add(name, value.values if isinstance(value, Jagged) else value)
         if file.role == "against":
             self._take(file, counter, self._unlabelled(jets, file))
         else:
             self._take(file, counter, self._labelled(chunk, file))
+
+    def _looked_at(self, file: SurveyedFile, jets: Jets) -> list[str]:
+        """The branches that expressions use, and the one that tells the events apart."""
+        terms = input_terms(self._config)
+        if file.role != "against":
+            terms += label_terms(self._config, file.weight)
+        group = self._config.data.group_by or "event_number"
+        wanted = branches_of(self._config, terms) | {group}
+        return [name for name in jets.branches if name in wanted]
 
     def _belongs(self, namespace: Namespace, file: SurveyedFile, jets: int) -> list[NDArray[np.bool_]]:
         return [
@@ -152,7 +169,7 @@ class Walk:
             sample=file.sample,
             sample_weight=file.weight,
             where=file.path,
-            file_key=randomness.key(0, file.path) >> 1,
+            file_key=randomness.key(0, file.identity) >> 1,
         )
         return Selected(
             table.labels_J,
@@ -166,11 +183,11 @@ class Walk:
 
     def _unlabelled(self, jets: Jets, file: SurveyedFile) -> Selected:
         columns = self._columns[file.role]
-        whole = columns.namespace(jets.branches, where=file.path)
+        whole = columns.namespace(jets.branches, where=file.path, jets=len(jets))
         kept_J = np.flatnonzero(columns.selected(whole, len(jets)))
         count = len(kept_J)
-        branches = {name: taken(x, kept_J) for name, x in jets.branches.items()}
-        namespace = columns.namespace(branches, where=file.path)
+        branches = Branches(jets.branches, lambda name: taken(jets.branches[name], kept_J))
+        namespace = columns.namespace(branches, where=file.path, jets=count)
         inputs, _ = columns.inputs(namespace, count)
         weights_J = np.ones(count)
         weight = parse(self._config.weights.event, where="weights.event")
@@ -197,18 +214,26 @@ class Walk:
         side_J = side_of(self._config, file.role, selected.group_J, selected.extras)
         if file.role != "against":
             self._count(file, selected, side_J)
-        self._describe(selected)
+            self._describe(selected)
         key = (file.role, file.sample)
         reservoir = self._reservoirs.setdefault(key, Reservoir(*key, self._limit))
         keys_J = reservoir.wanted(jets)
-        if not jets:
+        rows = np.flatnonzero(keys_J < reservoir.below)
+        if not len(rows):
             return
+        raw = rows_of(selected.inputs, rows)
         names = self._extras if file.role == "train" else ()
-        extras_JX = np.stack([selected.extras[n] for n in names], 1) if names else np.empty((jets, 0))
-        values_JV = self._values(selected, jets)
-        labels_J, weights_J, group_J = selected.labels_J, selected.weights_J, selected.group_J
-        part = Part(keys_J, values_JV, labels_J, weights_J, group_J, side_J, extras_JX)
-        reservoir.add(part, selected.inputs)
+        extras = [selected.extras[name][rows] for name in names]
+        part = Part(
+            keys_J[rows],
+            self._values(raw, [values_J[rows] for values_J in selected.spectators.values()], len(rows)),
+            selected.labels_J[rows],
+            selected.weights_J[rows],
+            selected.group_J[rows],
+            side_J[rows],
+            np.stack(extras, 1) if extras else np.empty((len(rows), 0)),
+        )
+        reservoir.add(part, raw)
 
     def _count(self, file: SurveyedFile, selected: Selected, side_J: NDArray[np.int8]) -> None:
         for side in np.unique(side_J):
@@ -232,11 +257,13 @@ class Walk:
         for name, values_J in selected.spectators.items():
             self.variables.add(name, values_J)
 
-    def _values(self, selected: Selected, jets: int) -> NDArray[np.float32]:
-        columns = [selected.inputs.jet_JF] if selected.inputs.jet_JF is not None else []
-        columns += [values_J.astype(np.float32)[:, None] for values_J in selected.spectators.values()]
+    def _values(
+        self, inputs: RawInputs, spectators: Sequence[NDArray[np.float64]], jets: int
+    ) -> NDArray[np.float32]:
+        columns = [inputs.jet_JF] if inputs.jet_JF is not None else []
+        columns += [values_J.astype(np.float32)[:, None] for values_J in spectators]
         for collection in self._features:
-            raw = selected.inputs.collections[collection]
+            raw = inputs.collections[collection]
             columns.append(raw.lengths_J.astype(np.float32)[:, None])
             columns.append(_means(raw.values_NF, raw.lengths_J))
         return np.concatenate(columns, axis=1) if columns else np.empty((jets, 0), np.float32)

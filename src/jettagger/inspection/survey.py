@@ -13,7 +13,7 @@ from jettagger.errors import JettaggerError
 from jettagger.expressions import Jagged, required_branches
 from jettagger.expressions.jagged import from_branch
 from jettagger.inspection.findings import Findings, Severity
-from jettagger.inspection.terms import Term, definitions, input_terms, label_terms
+from jettagger.inspection.terms import Term, branches_of, definitions, input_terms, label_terms
 
 HEAD = 1000
 """Entries of each file that every expression is tried on before the file is read."""
@@ -28,6 +28,7 @@ class SurveyedFile(NamedTuple):
     weight: str | int | float
     """The sample's `weight`."""
     path: str
+    identity: str
     entries: int | None
     """None where it cannot be opened."""
     branches: frozenset[str] | None
@@ -71,7 +72,7 @@ class Survey:
 
     def _file(self, role: str, sample: str, weight: str | int | float, path: str) -> SurveyedFile:
         where = f"data.{role}.{sample}" if role != "against" else f"--against {sample}"
-        nothing = SurveyedFile(role, sample, weight, path, None, None)
+        nothing = SurveyedFile(role, sample, weight, path, "", None, None)
         try:
             source = opened(path, self._opening)
             entries = source.entries
@@ -81,9 +82,9 @@ class Survey:
             return nothing
         if not entries:
             self._findings.add(self._severity, where, "the file holds no entries", file=path)
-            return nothing._replace(entries=0)
+            return nothing._replace(identity=source.identity, entries=0)
         branches = self._branches(source, role, weight)
-        return nothing._replace(entries=entries, branches=branches)
+        return nothing._replace(identity=source.identity, entries=entries, branches=branches)
 
     def _same_file(self, identity: str, role: str, path: str) -> None:
         other_role, other = self._identities.setdefault(identity, (role, path))
@@ -153,8 +154,9 @@ class Survey:
         path = source.location
         chunk = source.read(branches, 0, min(source.entries, HEAD))
         jets = columns.layout.jets(chunk.branches, where=path)
-        namespace = columns.namespace(jets.branches, where=path)
-        fine = self._same_types(jets.branches, path)
+        namespace = columns.namespace(jets.branches, where=path, jets=len(jets))
+        used = branches_of(self._config, terms) & set(jets.branches)
+        fine = self._same_types({name: jets.branches[name] for name in sorted(used)}, path)
         for term in terms:
             try:
                 term.check(namespace, len(jets))

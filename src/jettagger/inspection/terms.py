@@ -1,12 +1,13 @@
 """Every expression of a config, with its key and what it has to give."""
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from jettagger.data.input_schema import FeatureSection, JetSection
 from jettagger.data.schema import ClassSection, DataConfig
 from jettagger.data.values import condition, number, one_hot
 from jettagger.errors import JettaggerError
-from jettagger.expressions import Expression, Jagged, Namespace, parse
+from jettagger.expressions import Expression, Jagged, Namespace, parse, required_branches
 from jettagger.expressions.tree import Apply, Node
 
 Gives = Literal["condition", "one_hot", "number", "particles", "particle_condition"]
@@ -44,6 +45,11 @@ class Term(NamedTuple):
 def definitions(config: DataConfig) -> dict[str, Expression]:
     """The expressions of `define`."""
     return {name: parse(text, where=f"define.{name}") for name, text in config.define.items()}
+
+
+def branches_of(config: DataConfig, terms: Iterable[Term]) -> frozenset[str]:
+    """The branches that terms use, themselves or through definitions, by the names that expressions use."""
+    return required_branches([term.expression for term in terms], definitions(config))
 
 
 def selection_terms(config: DataConfig) -> list[Term]:

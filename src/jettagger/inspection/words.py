@@ -20,7 +20,7 @@ def summary(inspection: Inspection) -> str:
     lines.append("")
     for finding in inspection.findings:
         lines += _finding(finding)
-    lines.append(f"{_number(errors, 'error')} that would stop a training, {_number(warnings, 'warning')}")
+    lines.append(f"{number_of(errors, 'error')} that would stop a training, {number_of(warnings, 'warning')}")
     return "\n".join(lines)
 
 
@@ -134,5 +134,6 @@ def _finding(finding: Finding) -> Iterator[str]:
         yield f"    and in {len(finding.files) - SHOWN} more files"
 
 
-def _number(count: int, noun: str) -> str:
+def number_of(count: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -17,6 +17,7 @@ from jettagger.inspection.words import (
     classifier_words,
     comparison_rows,
     cut_rows,
+    number_of,
     probability,
     yield_rows,
 )
@@ -76,7 +77,9 @@ def to_html(inspection: Inspection, drawings: Sequence[Drawing], images: dict[st
         parts.append(f'<section id="{anchor}">\n<h2>{heading}</h2>\n{inside}\n</section>')
     title = f"Inspection of {inspection.name}"
     errors = sum(finding.severity == "error" for finding in inspection.findings)
-    lead = f"{len(inspection.files)} files; {errors} errors, {len(inspection.findings) - errors} warnings."
+    warnings = len(inspection.findings) - errors
+    wrong = f"{number_of(errors, 'error')}, {number_of(warnings, 'warning')}"
+    lead = f"{number_of(len(inspection.files), 'file')}; {wrong}."
     opening = (
         f'<header>\n<h1>{escape(title)}</h1>\n<p class="lead">{lead}</p>\n</header>\n'
         f'<nav aria-label="Sections">{"".join(links)}</nav>'

@@ -121,46 +121,45 @@ def _parts(
 
 def take(stored: NDArray[Any], wanted: Mapping[str, Part]) -> dict[str, Any]:
     """Branches of some entries of an array: NumPy arrays, or awkward lists of the valid slots."""
-    filled = _filled(stored[VALID]) if any(part.masked for part in wanted.values()) else None
     found: dict[str, Any] = {}
     for branch, part in wanted.items():
-        values: NDArray[Any] = stored
-        for field in part.fields:
-            values = values[field]
-        if part.column is not None:
-            values = values[..., part.column]
-        if values.dtype == bool:
-            values = as_bool(values)
-        found[branch] = filled.lists(values) if part.masked and filled is not None else values
-    return found
+        if not part.masked:
+            found[branch] = _of(stored, part)
+    masked = {branch: part for branch, part in wanted.items() if part.masked}
+    return found | _valid_slots(stored, masked) if masked else found
+
+
+def _of(stored: NDArray[Any], part: Part) -> NDArray[Any]:
+    values: NDArray[Any] = stored
+    for field in part.fields:
+        values = values[field]
+    if part.column is not None:
+        values = values[..., part.column]
+    return as_bool(values) if values.dtype == bool else values
+
+
+def _valid_slots(stored_NP: NDArray[Any], masked: Mapping[str, Part]) -> dict[str, Any]:
+    import awkward as ak
+
+    valid_NP = as_bool(stored_NP[VALID])
+    offsets = np.zeros(len(valid_NP) + 1, np.int64)
+    np.cumsum(np.count_nonzero(valid_NP, axis=1), out=offsets[1:])
+    # Whole slots first: they lie together, the numbers of one field do not. `take` is ten times as fast as [].
+    slots = np.take(stored_NP.reshape(-1), np.flatnonzero(valid_NP))
+    return {
+        branch: ak.Array(
+            ak.contents.ListOffsetArray(
+                ak.index.Index64(offsets), ak.to_layout(np.ascontiguousarray(_of(slots, part)))
+            )
+        )
+        for branch, part in masked.items()
+    }
 
 
 def as_bool(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Bytes that a damaged file passes off as bool count as True; NumPy would add them up."""
     stored = values.view(np.uint8) if values.dtype == bool else values
     return np.asarray(stored != 0)
-
-
-class _Filled(NamedTuple):
-    """The slots that are filled."""
-
-    offsets: NDArray[np.int64]
-    slots: NDArray[np.int64]
-    """Their numbers, where all slots of all entries are counted through."""
-
-    def lists(self, values_NP: NDArray[Any]) -> Any:
-        """The values in filled slots, as an awkward array."""
-        import awkward as ak
-
-        flat = values_NP.reshape(-1, *values_NP.shape[2:])[self.slots]
-        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(self.offsets), ak.to_layout(flat)))
-
-
-def _filled(valid_NP: NDArray[Any]) -> _Filled:
-    filled_NP = as_bool(valid_NP)
-    offsets = np.zeros(len(filled_NP) + 1, np.int64)
-    np.cumsum(np.count_nonzero(filled_NP, axis=1), out=offsets[1:])
-    return _Filled(offsets, np.flatnonzero(filled_NP))
 
 
 def by_array(wanted: Mapping[str, Part]) -> dict[str, dict[str, Part]]:

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,6 +68,15 @@ class Source(ABC):
         with readable(self.location):
             return self._identity()
 
+    def kinds(self, branches: Collection[str]) -> dict[str, str]:
+        """What an entry of each branch holds: a number, a list of numbers, a list of lists of numbers, text, …
+
+        Files whose kinds differ cannot be read as one sample: see `same_kinds`.
+        """
+        self._check(branches)
+        with readable(self.location):
+            return {name: kind(found) for name, found in self._types(branches).items()}
+
     def ranges(self, branches: Collection[str]) -> list[tuple[int, int]]:
         """Entry ranges of about CHUNK_BYTES each; they depend on the file and the branches alone."""
         self._check(branches)
@@ -105,6 +115,11 @@ class Source(ABC):
         """Entries, in order, at which a chunk can end without decompressing anything twice; may be empty."""
         return np.empty(0, np.int64)
 
+    def _types(self, branches: Collection[str]) -> Mapping[str, Any]:
+        """Of each branch awkward's type of one entry; without reading any, where the container can tell."""
+        arrays = self._read(sorted(branches), 0, 0)
+        return {name: ak.type(ak.Array(array)).content for name, array in arrays.items()}
+
     @abstractmethod
     def _entries(self) -> int: ...
 
@@ -120,6 +135,46 @@ class Source(ABC):
 
     @abstractmethod
     def _read(self, branches: list[str], start: int, stop: int) -> dict[str, Any]: ...
+
+
+_MANY = {
+    "a number": "numbers",
+    "text": "texts",
+    "a record": "records",
+    "nothing": "nothing",
+    "a list of numbers": "lists of numbers",
+}
+
+
+def kind(found: Any) -> str:
+    """In words, for awkward's type of one entry; the width of numbers does not matter, nor that of lists."""
+    if found.parameters.get("__array__") in ("string", "bytestring"):
+        return "text"
+    if hasattr(found, "primitive"):
+        return "a number"
+    if hasattr(found, "fields"):
+        return "a record"
+    if not hasattr(found, "content"):
+        return "nothing"
+    return (
+        f"a list of {_MANY[kind(found.content)]}"
+        if kind(found.content) in _MANY
+        else "lists in lists in lists"
+    )
+
+
+def same_kinds(seen: dict[str, tuple[str, str]], source: Source, branches: Collection[str]) -> None:
+    """Notes the kinds of a file's branches in `seen` (branch -> kind, file).
+
+    Raises JettaggerError for one of another kind than in a file before: numbers and lists of them would be combined
+    without an error, only in another way.
+    """
+    for name, found in source.kinds(branches).items():
+        before, where = seen.setdefault(name, (found, source.location))
+        if before != found:
+            raise JettaggerError(
+                f"{source.location}: branch '{name}' holds {found} an entry, in {where} {before}"
+            )
 
 
 def moved(edges: list[int], offered: NDArray[np.int64]) -> list[int]:

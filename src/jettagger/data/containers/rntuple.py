@@ -51,6 +51,12 @@ class RNTuple:
         ]
         return {field.path.replace(":.", ".").replace(":", "."): field for field in named}
 
+    def forms(self, names: Collection[str]) -> dict[str, Any]:
+        """Awkward's form of an entry of each column, as the header describes it."""
+        paths = {name: self.columns[name].path for name in names}
+        form, _ = self._tree.to_akform(filter_name=frozenset(paths.values()).__contains__)
+        return {name: _form_at(form, path.split(".")) for name, path in paths.items()}
+
     def size(self, names: Collection[str]) -> float:
         """Uncompressed bytes of some columns, as the page lists tell."""
         return float(sum(self._cluster_bytes(names)))
@@ -103,6 +109,14 @@ def _at(arrays: Any, way: list[str]) -> Any:
         # Of a pair that is read in part, awkward counts from 0 again.
         arrays = arrays[fields[0] if step not in fields and len(fields) == 1 else step]
     return arrays
+
+
+def _form_at(form: Any, way: list[str]) -> Any:
+    if not way:
+        return form
+    if form.is_record:
+        return _form_at(form.content(way[0] if way[0] in form.fields else 0), way[1:])
+    return form.copy(content=_form_at(form.content, way))
 
 
 def _link(tree: Any, fields: list[Any]) -> None:

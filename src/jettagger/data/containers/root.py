@@ -4,7 +4,7 @@ import struct
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import awkward as ak
@@ -28,7 +28,7 @@ class RootSource(Source):
     @cached_property
     def _file(self) -> Any:
         with locations.reachable(self.location):
-            _check_header(self.location)
+            _header(self.location)
             # Each entry is read once: uproot's cache of arrays would only take memory.
             # A mapping or a Path, since uproot splits texts at a colon.
             remote = locations.is_remote(self.location)
@@ -70,11 +70,14 @@ class RootSource(Source):
 
     def _identity(self) -> str:
         """Size and UUID: both stand in the header, so that a file is known without reading its directory."""
-        _check_header(self.location)
-        return f"{locations.size(self.location)}:{_uuid(self.location)}"
+        header = _header(self.location)
+        return f"{locations.size(self.location)}:{header.uuid}"
 
     def _bytes(self, branches: Collection[str]) -> float:
         return self._tree.size(branches)
+
+    def _types(self, branches: Collection[str]) -> dict[str, Any]:
+        return {name: form.type for name, form in self._tree.forms(branches).items()}
 
     def _edges(self, branches: Collection[str]) -> NDArray[np.int64]:
         return self._tree.edges(branches)
@@ -103,26 +106,29 @@ def unsound(layout: Any) -> str | None:
     return unsound(layout.content) if hasattr(layout, "content") else None
 
 
-def _check_header(location: str) -> None:
-    """A ROOT file says how long it is; uproot opens one that was cut short and finds it empty."""
-    header = locations.beginning(location, 20)
-    if header[:4] != b"root":
+class _Header(NamedTuple):
+    """What is needed of the beginning of a ROOT file."""
+
+    length: int
+    uuid: UUID
+
+
+def _header(location: str) -> _Header:
+    """Raises JettaggerError for what is no ROOT file, and for one that is shorter than it says.
+
+    uproot opens a file that was cut short and finds it empty.
+    """
+    content = locations.beginning(location, 80)
+    if content[:4] != b"root":
         raise JettaggerError(f"{location} is no ROOT file: it does not begin with 'root'")
     size = locations.size(location)
-    if len(header) < 20:
+    if len(content) < 80:
         raise JettaggerError(f"{location} is truncated: it has {size} bytes")
-    (version,) = struct.unpack(">i", header[4:8])
-    # From version 1000000 on, lengths are 64-bit (ROOT's TFile format).
-    (length,) = (
-        struct.unpack(">q", header[12:20]) if version >= 1_000_000 else struct.unpack(">i", header[12:16])
-    )
+    (version,) = struct.unpack(">i", content[4:8])
+    # From version 1000000 on, lengths are 64-bit (ROOT's TFile format); the UUID follows a version of two bytes.
+    big = version >= 1_000_000
+    (length,) = struct.unpack(">q", content[12:20]) if big else struct.unpack(">i", content[12:16])
     if size < length:
         raise JettaggerError(f"{location} is truncated: its header says {length} bytes, the file has {size}")
-
-
-def _uuid(location: str) -> UUID:
-    """The UUID in a file's header, behind a two-byte version; where it lies depends on the width of lengths."""
-    header = locations.beginning(location, 80)
-    (version,) = struct.unpack(">i", header[4:8])
-    at = 59 if version >= 1_000_000 else 47
-    return UUID(bytes=header[at : at + 16])
+    at = 59 if big else 47
+    return _Header(length, UUID(bytes=content[at : at + 16]))

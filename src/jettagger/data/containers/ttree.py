@@ -72,6 +72,15 @@ class Tree:
                 found[name] = Column(branch, path, ())
         return found
 
+    def forms(self, names: Collection[str]) -> dict[str, Any]:
+        """Awkward's form of an entry of each column, as the tree describes it."""
+        found = {}
+        for name in names:
+            column = self.columns[name]
+            form = column.branch.interpretation.awkward_form(column.branch.file)
+            found[name] = _way_down(form, (*column.fields, "refs", "ref"))
+        return found
+
     def size(self, names: Collection[str]) -> float:
         """Uncompressed bytes of some columns."""
         return float(sum(self.columns[name].branch.uncompressed_bytes for name in names))
@@ -200,6 +209,16 @@ def _ways(form: Any, way: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
         if not field.startswith("@")
         for deeper in _ways(form.content(field), (*way, field))
     ]
+
+
+def _way_down(form: Any, fields: tuple[str, ...]) -> Any:
+    """The form without the records in it: for each the first of `fields` that it has."""
+    if form.is_record:
+        step = next((field for field in fields if field in form.fields), None)
+        return form if step is None else _way_down(form.content(step), fields)
+    if not hasattr(form, "content") or form.parameter("__array__") == "string":
+        return form
+    return form.copy(content=_way_down(form.content, fields))
 
 
 def _plain(array: Any, column: Column, name: str) -> Any:

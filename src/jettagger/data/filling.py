@@ -61,6 +61,8 @@ def fill(job: Job, task: Task) -> Filled | Unusable:
     that does not take the shard.
     """
     path = job.directory / task.shard
+    if Path.cwd() == job.started_in and path.is_relative_to(job.started_in):
+        path = path.relative_to(job.started_in)  # as the user wrote it
     contents = _there_already(path)
     if contents is None:
         with writing(path), written_aside(path) as aside:

@@ -5,6 +5,7 @@ An archive is read as a stream from the beginning of each array, also where it i
 """
 
 import os
+import weakref
 import zipfile
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
@@ -89,6 +90,7 @@ class NumpySource(Source):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._stack = ExitStack()
+        weakref.finalize(self, self._stack.close)
         self._streams: dict[str, _Stream] = {}
 
     @cached_property

@@ -184,7 +184,7 @@ MISTAKES = {
     "file that is no ROOT file": (
         text_file("Top_train.root"),
         TRAIN,
-        ["data/Top_train.root is no ROOT file"],
+        ["data/Top_train.root is of no known container", "begins with"],
     ),
     "file without a tree": (no_tree, TRAIN, ["data/QCD_train.root holds no TTree"]),
     "another tree": (
@@ -329,7 +329,7 @@ MISTAKES = {
         ["data/QCD_test.root", "'jet_tau3'"],
     ),
     "predict a truncated file": (cut_short("QCD_test.root"), PREDICT, ["data/QCD_test.root is truncated"]),
-    "predict what is no ROOT file": (text_file("QCD_test.root"), PREDICT, ["is no ROOT file"]),
+    "predict what is no ROOT file": (text_file("QCD_test.root"), PREDICT, ["is of no known container"]),
     "predict a glob that matches nothing": (
         nothing,
         ("predict", "run", "data/W*.root", "-o", "scores.root"),

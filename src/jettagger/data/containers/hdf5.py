@@ -41,9 +41,9 @@ class Hdf5Source(Source):
 
     @cached_property
     def _file(self) -> h5py.File:
-        # Read-only, and locks fail on many network file systems.
+        # Many network file systems know no locks; other settings would clash with the user's own h5py.File.
         if not is_remote(self.location):
-            return h5py.File(self.location, "r", locking=False)
+            return h5py.File(self.location, "r", locking="best-effort")
         self._stack = ExitStack()
         return h5py.File(self._stack.enter_context(opened_binary(self.location)), "r")
 

@@ -18,8 +18,10 @@ Each row is measured in a fresh process, all rows in turn, `repeats` times; the 
 are medians of the ratios of one round. Each process has one thread for PyTorch, BLAS, OpenMP and Numba, and one
 core for one process, two for two: what runs beside (weaver reads ahead in a thread) shares them. "2" is two
 processes of jettagger or uproot, and two workers of a PyTorch DataLoader beside its main process for the peers.
-Processes start, and libraries are imported, before the clock does. Cold means that the files that are read
-have left the system's page cache (posix_fadvise); a disk may keep them in a cache of its own.
+Libraries are imported before the clock starts, and jettagger's processes are there; a PyTorch DataLoader starts
+its workers inside the first epoch. The second pass over the files, in the same process, finds its memory touched
+already: on a virtual machine new pages cost as much as the work. Cold means that the files that are read have
+left the system's page cache (posix_fadvise); a disk may keep them in a cache of its own.
 
 Branches: the 17 that the features need and 2 labels, for everybody; uproot and jettagger also read
 event_number, by which jettagger keeps the jets of an event on one side of a split. weaver's default, to fetch a

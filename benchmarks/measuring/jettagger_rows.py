@@ -30,9 +30,11 @@ def main() -> None:
 
 def uproot_alone(told: dict[str, Any]) -> None:
     """The branches that the features need and the labels, whole files, into awkward arrays."""
-    with started(told["processes"]) as executor, measured("read") as figures:
-        files = told["files"]
-        figures["jets"] = sum(executor.map(read_whole, files, [told["branches"]] * len(files)))
+    files = told["files"]
+    with started(told["processes"]) as executor:
+        for name in told["passes"]:
+            with measured(name) as figures:
+                figures["jets"] = sum(executor.map(read_whole, files, [told["branches"]] * len(files)))
 
 
 def read_whole(path: str, branches: list[str]) -> int:
@@ -43,17 +45,19 @@ def read_whole(path: str, branches: list[str]) -> int:
 
 def fill(told: dict[str, Any]) -> None:
     """Shards on disk with their checksums, and from there the first batch."""
-    with started(told["processes"]) as executor, TemporaryDirectory(dir=told["scratch"]) as folder:
-        told["config"]["data"]["prepared"] = folder
-        config = DataConfig.model_validate(told["config"])
-        begin = time.perf_counter()
-        with measured("prepare") as figures:
-            prepared = prepare(config, config.data.train, role="data.train", executor=executor)
-            figures["jets"] = len(prepared)
-        batches = epoch_of(prepared, told["batch_size"]).epoch(0)
-        next(batches)
-        print(json.dumps({"first batch": time.perf_counter() - begin}), flush=True)
-        phase("end")
+    with started(told["processes"]) as executor:
+        for name in told["passes"]:
+            with TemporaryDirectory(dir=told["scratch"]) as folder:
+                told["config"]["data"]["prepared"] = folder
+                config = DataConfig.model_validate(told["config"])
+                begin = time.perf_counter()
+                with measured(name) as figures:
+                    prepared = prepare(config, config.data.train, role="data.train", executor=executor)
+                    figures["jets"] = len(prepared)
+                if name == told["passes"][0]:
+                    next(epoch_of(prepared, told["batch_size"]).epoch(0))
+                    print(json.dumps({"first batch": time.perf_counter() - begin}), flush=True)
+                phase("end")
 
 
 class Lap(NamedTuple):

@@ -5,7 +5,7 @@ from collections import defaultdict
 from typing import Any, NamedTuple
 
 from measuring.fresh_process import Measured, Outcome
-from measuring.rows import Line, Row
+from measuring.rows import PASSES, Line, Row
 
 PREPARED, LATER = "prepared → batches, first epoch", "prepared → batches, later epoch"
 
@@ -118,7 +118,9 @@ def _comparable(line: Line, other: Line) -> bool:
         return "later epoch" in other.what
     if line.what == PREPARED:
         return other.who == "salt" and "first epoch" in other.what
-    return "later epoch" not in other.what
+    if line.what.endswith(PASSES[1]):
+        return other.what.endswith(PASSES[1])
+    return "later epoch" not in other.what and not other.what.endswith(PASSES[1])
 
 
 def _limit(line: Line, other: Line) -> float | None:

@@ -43,18 +43,20 @@ def main() -> None:
         check(loader)
         return
     batches = None
-    for name in ("first epoch", "later epoch") if told["in_memory"] else ("first epoch",):
+    for name in ("first epoch", "later epoch") if told["in_memory"] else told["passes"]:
         with measured(name) as figures:
             # In memory, the iterator goes on for ever and an epoch is a number of steps.
             batches = iter(loader) if batches is None else batches
             seen = 0
             for X, _, _ in islice(batches, jets // batch_size if told["in_memory"] else steps):
-                if not seen and name == "first epoch":
+                if not seen and name.startswith("first"):
                     print(json.dumps({"first batch": time.perf_counter() - begin}), flush=True)
                 seen += len(X["pf_features"])
             figures["jets"] = seen
-        if not told["in_memory"] and seen != jets:
-            raise SystemExit(f"{seen} jets came out of {jets}")
+        if not told["in_memory"]:
+            batches = None
+            if seen != jets:
+                raise SystemExit(f"{seen} jets came out of {jets}")
 
 
 def check(loader: DataLoader) -> None:

@@ -158,7 +158,7 @@ def test_the_loss_or_the_draws_take_the_training_weights(toy_folder):
         assert np.array_equal(batch.weights_B.numpy(), event[batch.index_B.numpy()])
 
 
-def test_a_training_by_draws_is_resumed_to_the_same_weights(toy_folder, tmp_path):
+def test_a_training_by_draws_gives_the_same_weights_again(toy_folder, tmp_path):
     overrides = [WEIGHTED % ", method: sampling", "training.epochs=2"]
     train(toy_folder, tmp_path / "whole", *overrides)
     train(toy_folder, tmp_path / "again", *overrides)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from jettagger.configuration.config import Config
 
 if TYPE_CHECKING:
-    from jettagger.training.run import Recipe
+    from jettagger.training.recipe import Recipe
 
 
 def recipe(config: Config) -> "Recipe":
     """The parts that a training needs."""
-    from jettagger.training.run import Recipe
+    from jettagger.training.recipe import Recipe
 
     return Recipe(
         data=config,

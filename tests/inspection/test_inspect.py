@@ -4,7 +4,10 @@ import awkward as ak
 import numpy as np
 import pytest
 
+from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
+from jettagger.inspection.findings import Findings
+from jettagger.inspection.judgement import judge_layout
 from jettagger.randomness import uniform_of
 from toy_jets import toy_jets, write_jets
 
@@ -349,3 +352,36 @@ def test_a_dataset_split_by_a_condition(toy):
     assert jets["test"] == pytest.approx(jets["train"] / 2, rel=0.15)
     parted = toy.inspect("data.validation=jet_pt > 600", write=False)
     assert "event numbers are on both sides, 'train' and 'validation'" in told(parted, "error")
+
+
+def test_energies_in_mev_are_suspected(toy):
+    for branches in toy.branches.values():
+        branches["jet_pt"] = branches["jet_pt"] * 1000
+    found = toy.inspect("data.selection=jet_pt > 0")
+    assert "data.units: the mean of 'jet_pt' is 5.88e+05, which is too much for GeV [units: MeV] 0" in told(
+        found, "warning"
+    )
+    assert "data.units" not in told(toy.inspect("data.selection=jet_pt > 0", "data.units=MeV"), "warning")
+
+
+@pytest.mark.parametrize(
+    ("particles", "warned"),
+    [
+        ({"from": "PFCands_*"}, True),
+        ({"from": "PFCands_*", "index": {"jet": "PFCands_jetIdx"}}, False),
+        ({"from": "FatJet_tracks*"}, False),
+    ],
+)
+def test_collections_without_links_are_noticed(particles, warned):
+    config = DataConfig.model_validate(
+        {
+            "data": {"train": {"A": "a.root"}, "jets": "FatJet_*"},
+            "classes": {"QCD": "FatJet_top == 0", "Top": "FatJet_top == 1"},
+            "inputs": {"particles": {**particles, "features": {"pt": "PFCands_pt"}}},
+        }
+    )
+    findings = Findings()
+    judge_layout(config, (), findings)
+    said = [(one.severity, one.where, one.message) for one in findings]
+    message = "without an index each jet sees all of 'PFCands_*' in its event"
+    assert said == ([("warning", "inputs.particles", message)] if warned else [])

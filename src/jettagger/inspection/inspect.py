@@ -18,7 +18,7 @@ from jettagger.inspection.comparison import Comparison, compare
 from jettagger.inspection.correlations import Correlation, correlation
 from jettagger.inspection.findings import Finding, Findings
 from jettagger.inspection.inputs import Variable, judge_branches, judge_variables, variables
-from jettagger.inspection.judgement import judge_overlaps, judge_yields, roles_of
+from jettagger.inspection.judgement import judge_layout, judge_overlaps, judge_yields, roles_of
 from jettagger.inspection.kept import Kept
 from jettagger.inspection.overlaps import Overlaps, overlaps
 from jettagger.inspection.reading import Walk
@@ -132,6 +132,7 @@ def _result(
     judge_branches(config, walk.branches, findings)
     judge_yields(config, flows, yields, findings)
     judge_overlaps(config, twice, findings)
+    judge_layout(config, walk.branches.summaries(), findings)
     by_class = _by_class(config, training)
     return Inspection(
         name=name,

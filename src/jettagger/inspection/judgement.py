@@ -1,12 +1,19 @@
-"""What yields and overlaps say is wrong: classes without jets, selections that leave nothing, jets that leak."""
+"""What yields, overlaps and the layout say is wrong: classes without jets, jets that leak, units, links."""
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
+from jettagger.data.input_schema import CollectionSection
 from jettagger.data.sample_schema import Samples
 from jettagger.data.schema import DataConfig
+from jettagger.data.units import is_energy
 from jettagger.inspection.findings import Findings
 from jettagger.inspection.overlaps import Overlaps
+from jettagger.inspection.statistics import Summary
 from jettagger.inspection.yields import CutFlow, Yield
+
+TOO_LARGE = 14_000.0
+"""GeV: no mean energy of particles or jets is above the energy of the LHC's protons together."""
 
 
 def roles_of(config: DataConfig) -> dict[str, Samples]:
@@ -67,3 +74,25 @@ def judge_overlaps(config: DataConfig, found: Overlaps, findings: Findings) -> N
         ):
             said = f"{leak.events} event numbers are on both sides, '{leak.first}' and '{leak.second}'"
             findings.add("error", f"data.{leak.second}", said)
+
+
+def judge_layout(config: DataConfig, branches: Sequence[Summary], findings: Findings) -> None:
+    """Energies that cannot be in GeV; jets that each see all particles of their event."""
+    # Sentinels such as 1e32 have findings of their own.
+    plain = (x for x in branches if is_energy(x.name) and not x.sentinels)
+    energies = {x.name: x.mean for x in plain if x.mean > TOO_LARGE}
+    if energies and config.data.units == "GeV":
+        name = max(energies, key=energies.__getitem__)
+        said = f"the mean of '{name}' is {energies[name]:.3g}, which is too much for GeV"
+        more = f" (and {len(energies) - 1} other branches)" if len(energies) > 1 else ""
+        findings.add("warning", "data.units", said + more, advice="units: MeV")
+    if config.data.jets is None:
+        return
+    for name, section in config.inputs.items():
+        if isinstance(section, CollectionSection) and section.index is None:
+            prefix = section.from_.rstrip("*")
+            if not fnmatchcase(prefix, config.data.jets) and not fnmatchcase(f"{prefix}x", config.data.jets):
+                said = f"without an index each jet sees all of '{section.from_}' in its event"
+                findings.add(
+                    "warning", f"inputs.{name}", said, advice="index: {jet: …, particle: …}  # docs/layout.md"
+                )

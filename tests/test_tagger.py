@@ -16,6 +16,7 @@ from jettagger.data.prepared import prepare
 from jettagger.errors import JettaggerError
 from jettagger.files import sha256
 from jettagger.tagger import BATCH, Tagger, load
+from jettagger.training import bundle as training_bundle
 from jettagger.training import run as training_run
 from jettagger.uncertainty.decomposition import decompose
 from toy_jets import CONFIG, ENSEMBLE, JAGGED, toy_jets, write_jets
@@ -46,6 +47,25 @@ def expected(tagger, records):
 def assert_equal(one, other):
     assert one.fields == other.fields
     assert ak.array_equal(one, other, equal_nan=True)
+
+
+def test_jets_outside_the_selection_may_have_particles_without_a_place(tagger, branches, expected):
+    """No training looks at their coordinates; a row for each jet is due nevertheless."""
+    outside = ~expected.passes_selection & (ak.num(branches["part_deta"]) > 0)
+    assert ak.any(outside)
+
+    def lost_of(jets):
+        return branches | {
+            "part_deta": branches["part_deta"] + np.where(np.asarray(jets), np.float32(np.nan), np.float32(0))
+        }
+
+    scores = tagger.predict(lost_of(outside))
+    assert len(scores) == 60
+    assert np.isfinite(ak.to_numpy(scores.Top)).all()
+    kept = expected.passes_selection
+    assert ak.array_equal(scores.Top[kept], expected.Top[kept])
+    with pytest.raises(JettaggerError, match=r"coordinates\.eta: \d+ values are not finite"):
+        tagger.predict(lost_of(kept))
 
 
 def test_one_entry_a_jet(expected, branches):
@@ -363,6 +383,12 @@ def test_places_without_a_bundle(tmp_path, run_copy):
 def test_devices_that_are_not_there(trained_run, device, message):
     with pytest.raises(JettaggerError, match=message):
         jettagger.load(trained_run, device=device)
+
+
+def test_check_jets_of_files_with_different_numbers_of_slots():
+    joined = training_bundle._concatenated([np.ones((2, 3)), np.zeros((1, 5))])
+    assert joined.tolist() == [[1, 1, 1], [1, 1, 1], [0, 0, 0, 0, 0]]
+    assert isinstance(training_bundle._concatenated([np.ones((2, 3)), np.zeros((1, 3))]), np.ndarray)
 
 
 def test_check_jets_of_files_with_different_orders_of_branches(tmp_path, monkeypatch):

@@ -4,11 +4,13 @@ import awkward as ak
 import numpy as np
 import pytest
 
+from jettagger import configuration
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
 from jettagger.inspection.findings import Findings
 from jettagger.inspection.judgement import judge_layout
 from jettagger.randomness import uniform_of
+from jettagger.training.sides import prepare_sides
 from toy_jets import toy_jets, write_jets
 
 
@@ -70,9 +72,6 @@ def test_yields_of_sides_and_weights(toy):
 
 
 def test_sides_are_those_of_a_training(toy):
-    from jettagger import configuration
-    from jettagger.training.sides import prepare_sides
-
     found = toy.inspect()
     recipe = configuration.recipe(configuration.load(toy.config))
     sides = prepare_sides(recipe.data, recipe.baselines, lambda line: None)
@@ -253,6 +252,52 @@ def test_a_changed_type_is_found(toy):
     assert "'jet_eta' holds a list of float32 a jet here, and one float32 a jet in" in told(found, "error")
 
 
+def test_unlabelled_jets_of_other_entries_are_in_groups_of_their_own(toy, monkeypatch):
+    monkeypatch.setattr("jettagger.data.containers.base.CHUNK_BYTES", 20_000)
+    groups = []
+    monkeypatch.setattr(
+        "jettagger.inspection.comparison.classifier_test",
+        lambda names, values, weights, given: groups.append(given),
+    )
+    toy.inspect("data.selection=null", against=[f"data={toy.path('Top_test')}"])
+    [(reference, other)] = groups
+    assert len(np.unique(reference)) == 400
+    assert len(np.unique(other)) == 400
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("test=event_number % 5",), "data.test: a condition is expected, 'event_number % 5' is a number"),
+        (
+            ("test=event_number % 10 == 0", "validation=event_number % 5 == 0"),
+            "data: jets fulfil both data.test ('event_number % 10 == 0') and data.validation ('event_number % 5",
+        ),
+        (("test=event_number < 0",), "data.test: no selected jet of data.train is on this side"),
+        (("validation=event_number >= 0",), "data.train: no selected jet of data.train is on this side"),
+        (("folds={k: 3, by: event_number / 2}",), "data.folds.by: 'event_number / 2' is no whole number"),
+    ],
+)
+def test_a_split_that_a_training_refuses(toy, overrides, message):
+    """The message of the training is another one; that there is one is checked beside it."""
+    overrides = [f"data.{override}" for override in overrides]
+    found = toy.without_test().inspect(*overrides)
+    assert message in told(found, "error")
+    assert found.status == 2
+    recipe = configuration.recipe(configuration.load(toy.config, overrides))
+    fold = 0 if recipe.data.data.folds else None
+    with pytest.raises(JettaggerError):
+        prepare_sides(recipe.data, recipe.baselines, lambda line: None, fold=fold)
+
+
+def test_a_tree_without_entries_stops_nothing(toy):
+    write_jets(toy.folder / "none.root", {name: x[:0] for name, x in toy_jets("QCD", 5, 1).items()})
+    files = f"[{toy.path('QCD_train')}, {toy.folder}/none.root]"
+    found = toy.inspect(f"data.train.QCD={files}")
+    assert "the file holds no entries" in told(found, "warning")
+    assert found.status == 0
+
+
 def test_classes_without_jets_and_selections_that_leave_nothing(toy):
     found = toy.inspect("classes.Other=label_QCD > 5")
     assert "classes.Other: no selected jet of 'train' belongs to it" in told(found, "error")
@@ -292,6 +337,21 @@ def test_spectra_integrate_to_one_and_follow_the_weights(toy):
     assert {s.name for s in found.spectra if s.level == "particle"} == {
         "particles.log_pt", "particles.deta", "particles.charge",
     }  # fmt: skip
+
+
+def test_samples_of_a_class_keep_their_share_among_particles(toy, monkeypatch):
+    """Of a large sample fewer particles are kept than of its jets, of a small one all."""
+    monkeypatch.setattr("jettagger.inspection.kept.PARTICLE_JETS", 50)
+    toy.branches["QCD_more"] = more = toy_jets("QCD", 40, 5)
+    more["part_charge"] = ak.full_like(more["part_charge"], 3)
+    qcd = toy.branches["QCD_train"]
+    found = toy.inspect(
+        "data.selection=null", "data.validation=0.001", f"data.train.More={toy.path('QCD_more')}"
+    )
+    [spectrum] = [one for one in found.spectra if one.name == "particles.charge"]
+    part = spectrum.density["QCD"] * np.diff(spectrum.edges)
+    counts = [ak.sum(np.minimum(ak.num(jets["part_charge"]), 16)) for jets in (more, qcd)]
+    assert part[spectrum.edges[:-1] > 1.5].sum() == pytest.approx(counts[0] / sum(counts), rel=0.2)
 
 
 def test_training_weights_flatten_the_spectrum(toy):

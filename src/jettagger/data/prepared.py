@@ -107,11 +107,12 @@ class Prepared:
         """What the baselines look at."""
         return {name: column(self.shards, f"extras/{name}") for name in self.extra_names}
 
-    def origin(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where each jet comes from: a number that names its file by its content, and its entry there."""
+    def origin(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Where each jet comes from: a number that names its file by its content, its entry there, and its number
+        in the entry."""
         names = [randomness.key(0, record.identity) for record in self.records]
         file_J = np.repeat(np.array(names, np.int64), [record.jets for record in self.records])
-        return file_J, column(self.shards, "entry")
+        return file_J, column(self.shards, "entry"), column(self.shards, "index")
 
     def read(self, rows_J: NDArray[np.int64], inputs: InputSpec) -> RawInputs:
         """What a model that looks at `inputs` needs of jets `rows_J`, which ascend, copied into memory."""
@@ -199,7 +200,9 @@ def _filled(
     before = manifest.records if manifest else ()
     kept = {record.name: record for record in before if record.name not in lacking}
     complete = {r.identity for r in before} - {r.identity for r in before if r.name in lacking}
-    tasks, left_out = plan_files(config, [f for f in files.found if f.identity not in complete], extras)
+    lacks = [file for file in files.found if file.identity not in complete]
+    like = next((file for file in files.found if file.identity in complete), None)
+    tasks, left_out = plan_files(config, lacks, extras, like=like)
     tasks = [task for task in tasks if task.shard not in kept]
     skipped = {one.path: one for one in (*files.skipped, *left_out)}
     tidy(directory)

@@ -130,6 +130,19 @@ def test_a_file_is_left_out_whole_and_tried_again(folder, monkeypatch):
     assert kept == {name: (every.directory / name).stat().st_ino for name in names}
 
 
+def test_a_branch_of_another_kind_is_left_out_at_every_run(folder):
+    """A number a jet would be given to each of its particles, without an error."""
+    branches = toy_jets("QCD", 40, 7)
+    branches["part_charge"] = np.ones(40, np.float32)
+    with uproot.recreate(folder / "QCD-1.root") as file:
+        file["tree"] = branches
+    one = settings(folder)
+    first = prepare(one, one.data.train, role="data.train")
+    assert "branch 'part_charge' holds a number an entry" in first.skipped[0].reason
+    again = prepare(one, one.data.train, role="data.train")
+    assert (again.skipped, again.key) == (first.skipped, first.key)
+
+
 def test_what_is_skipped_is_said(folder):
     without_a_branch(folder / "QCD-0.root")
     no_bytes(folder / "QCD-2.root")

@@ -103,13 +103,22 @@ def plan(
 
 
 def plan_files(
-    config: DataConfig, files: Collection[InputFile], extras: Mapping[str, str | int | float]
+    config: DataConfig,
+    files: Collection[InputFile],
+    extras: Mapping[str, str | int | float],
+    *,
+    like: InputFile | None = None,
 ) -> tuple[list[Task], list[Skipped]]:
-    """The shards of some files, and the files that are left out."""
+    """The shards of some files, and the files that are left out.
+
+    `like` is a file of the dataset that is prepared already: branches have to be of the kinds that they are there.
+    """
     columns, opening = Columns(config, extras), opening_of(config)
     tasks: list[Task] = []
     skipped: list[Skipped] = []
     kinds: dict[str, tuple[str, str]] = {}
+    if like is not None:
+        _tasks(columns, opening, like, kinds)
     for file in files:
         try:
             tasks += _tasks(columns, opening, file, kinds)

@@ -199,7 +199,9 @@ def _filled(
     before = manifest.records if manifest else ()
     kept = {record.name: record for record in before if record.name not in lacking}
     complete = {r.identity for r in before} - {r.identity for r in before if r.name in lacking}
-    tasks, left_out = plan_files(config, [f for f in files.found if f.identity not in complete], extras)
+    lacks = [file for file in files.found if file.identity not in complete]
+    like = next((file for file in files.found if file.identity in complete), None)
+    tasks, left_out = plan_files(config, lacks, extras, like=like)
     tasks = [task for task in tasks if task.shard not in kept]
     skipped = {one.path: one for one in (*files.skipped, *left_out)}
     tidy(directory)

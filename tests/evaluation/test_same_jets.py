@@ -3,7 +3,10 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import awkward as ak
+import numpy as np
 import pytest
+import uproot
 import yaml
 
 from jettagger.data.schema import DataConfig
@@ -47,6 +50,28 @@ def test_other_labels_are_not_compared(make_run):
     swapped = {"QCD": "label_Tbqq == 1", "Top": "label_QCD == 1"}
     with pytest.raises(JettaggerError, match=r"or with other labels: compare runs whose classes"):
         predict_all([make_run("one", "a"), make_run("other", "a", classes=swapped)])
+
+
+def test_other_jets_of_the_same_events_are_not_compared(make_run, tmp_path):
+    """Each event has a soft and a hard jet of one class; a run selects the soft ones, the other the hard ones."""
+    with uproot.recreate(tmp_path / "events.root") as file:
+        top = np.repeat(np.arange(20) % 2, 2).reshape(20, 2)
+        pt = np.tile([300.0, 400.0], (20, 1))
+        file["tree"] = {name: ak.from_regular(x) for name, x in (("FatJet_pt", pt), ("FatJet_top", top))}
+
+    def selecting(name, cut):
+        one = make_run(name, "a")
+        document = yaml.safe_load(CONFIG.format(folder=tmp_path))
+        document["data"] |= {"test": {"Mix": f"{tmp_path}/events.root"}, "jets": "FatJet_*", "selection": cut}
+        parts = {"data": document["data"], "inputs": {"jet": {"features": {"pt": "FatJet_pt"}}}}
+        parts["classes"] = {"QCD": "FatJet_top == 0", "Top": "FatJet_top == 1"}
+        one.tagger.config = DataConfig.model_validate(parts)
+        return one
+
+    soft = selecting("soft", "FatJet_pt < 350")
+    assert predict_all([soft, selecting("same", "FatJet_pt < 360")]) == []
+    with pytest.raises(JettaggerError, match=r"hard and soft were given different test jets \(20 and 20\)"):
+        predict_all([soft, selecting("hard", "FatJet_pt > 350")])
 
 
 def test_files_of_classes_that_are_samples_need_a_sample(make_run, tmp_path):

@@ -107,11 +107,12 @@ class Prepared:
         """What the baselines look at."""
         return {name: column(self.shards, f"extras/{name}") for name in self.extra_names}
 
-    def origin(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where each jet comes from: a number that names its file by its content, and its entry there."""
+    def origin(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Where each jet comes from: a number that names its file by its content, its entry there, and its number
+        in the entry."""
         names = [randomness.key(0, record.identity) for record in self.records]
         file_J = np.repeat(np.array(names, np.int64), [record.jets for record in self.records])
-        return file_J, column(self.shards, "entry")
+        return file_J, column(self.shards, "entry"), column(self.shards, "index")
 
     def read(self, rows_J: NDArray[np.int64], inputs: InputSpec) -> RawInputs:
         """What a model that looks at `inputs` needs of jets `rows_J`, which ascend, copied into memory."""

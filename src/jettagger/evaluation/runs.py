@@ -45,7 +45,7 @@ class ScoredJets(NamedTuple):
     rows: NDArray[np.int64]
 
     def origin(self) -> tuple[NDArray[np.int64], ...]:
-        """File and entry of each jet."""
+        """File, entry, and number in the entry of each jet."""
         return tuple(x[self.rows] for x in self.prepared.origin())
 
     @property

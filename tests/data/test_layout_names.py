@@ -201,6 +201,14 @@ def test_units_by_glob():
         layout.jets({"a_pt": np.zeros(1)}, where="a")
 
 
+def test_units_of_a_family_are_those_of_a_member_that_is_used_alone():
+    layout = Layout(config({"units": {"E": "MeV"}}))
+    stored = layout.stored(["E_1"], ["E_0", "E_1", "E_2", "pt"], where="a")
+    branches = {name: np.array([1000.0]) for name in stored}
+    assert layout.jets(branches, where="a").branches["E_1"].tolist() == [1.0]
+    assert "pt" not in stored
+
+
 def test_units_reach_selection_inputs_and_counts():
     settings = config(
         {"units": "MeV", "selection": "jet_pt > 500"},

@@ -121,10 +121,14 @@ class Layout:
             return frozenset(names)
         if not isinstance(self._units, str):
             check_globs(self._units, known.offered, where=where, key="data.units")
-        wanted = frozenset(names)
+        wanted, families = frozenset(names), known.family_of
+        if not isinstance(self._units, str):
+            # What is read is converted by its names alone, and part of a family has not the family's name.
+            found = {match for glob in self._units for match in matching(glob, known.offered)}
+            wanted |= {families[name] for name in wanted if families.get(name) in found}
         if self._slots:
             # A numbered branch is known to hold nothing only from its family.
-            rules, families = self._slots.of(known.offered, where=where), known.family_of
+            rules = self._slots.of(known.offered, where=where)
             wanted |= {families[name] for name in wanted if families.get(name) in rules}
             wanted |= self._slots.needed(wanted, known.offered, where=where)
         if self._jets is not None:

@@ -7,6 +7,7 @@ import signal
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from test_columns import config
 
@@ -52,6 +53,29 @@ def test_threads(folder, tmp_path, alone):
     with ThreadPoolExecutor(3) as executor:
         found = prepare(one, one.data.train, role="data.train", executor=executor)
     assert digests(found.directory) == alone
+
+
+def test_threads_that_read_parts_of_one_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("jettagger.data.containers.base.CHUNK_BYTES", 200_000)
+    samples = {}
+    for number, name in enumerate(("QCD", "Top")):
+        jets = np.random.default_rng(number).normal(size=(20_000, 8))
+        np.save(tmp_path / f"{name}.npy", np.rec.fromarrays(list(jets.T), names=list("abcdefgh")))
+        samples[name] = f"{tmp_path}/{name}.npy"
+    parts = {
+        "classes": {name: {"sample": name} for name in samples},
+        "inputs": {"jet": {"features": {name: name for name in "abcdefg"}}},
+        "define": {},
+        "spectators": ["h"],
+        "data__selection": None,
+    }
+    one = config(**parts, data__prepared=str(tmp_path / "one"), data__train=samples, data__test={})
+    many = config(**parts, data__prepared=str(tmp_path / "many"), data__train=samples, data__test={})
+    expected = prepare(one, samples, role="data.train", workers=1)
+    with ThreadPoolExecutor(8) as executor:
+        found = prepare(many, samples, role="data.train", executor=executor)
+    assert len(expected.records) > 10
+    assert digests(found.directory) == digests(expected.directory)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from threading import get_ident
 
 from jettagger.data.containers.base import Opening, Source
 from jettagger.data.containers.root import RootSource
@@ -61,17 +62,18 @@ def _container(location: str) -> Callable[[str, Opening], Source]:
 def opened(location: str, opening: Opening) -> Source:
     """The source; the last few stay open for the next step that looks at them, unless the file changes.
 
-    A process that was forked opens its own: two that share an open file would move each other's place in it.
+    Each thread, and a process that was forked, opens its own: two that share an open file would move each other's
+    place in it.
     """
-    process = os.getpid()
+    reader = os.getpid(), get_ident()
     if is_remote(location):
-        return _opened(location, opening, process)
+        return _opened(location, opening, reader)
     if not Path(location).exists():
         raise JettaggerError(f"no such file: {location}")
     status = Path(location).stat()
-    return _opened(location, opening, process, status.st_size, status.st_mtime_ns, status.st_ino)
+    return _opened(location, opening, reader, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @lru_cache(maxsize=16)
-def _opened(location: str, opening: Opening, _process: int, *_status: int) -> Source:
+def _opened(location: str, opening: Opening, _reader: tuple[int, int], *_status: int) -> Source:
     return source_of(location, opening)

@@ -48,6 +48,25 @@ def assert_equal(one, other):
     assert ak.array_equal(one, other, equal_nan=True)
 
 
+def test_jets_outside_the_selection_may_have_particles_without_a_place(tagger, branches, expected):
+    """No training looks at their coordinates; a row for each jet is due nevertheless."""
+    outside = ~expected.passes_selection & (ak.num(branches["part_deta"]) > 0)
+    assert ak.any(outside)
+
+    def lost_of(jets):
+        return branches | {
+            "part_deta": branches["part_deta"] + np.where(np.asarray(jets), np.float32(np.nan), np.float32(0))
+        }
+
+    scores = tagger.predict(lost_of(outside))
+    assert len(scores) == 60
+    assert np.isfinite(ak.to_numpy(scores.Top)).all()
+    kept = expected.passes_selection
+    assert ak.array_equal(scores.Top[kept], expected.Top[kept])
+    with pytest.raises(JettaggerError, match=r"coordinates\.eta: \d+ values are not finite"):
+        tagger.predict(lost_of(kept))
+
+
 def test_one_entry_a_jet(expected, branches):
     assert len(expected) == 60
     assert expected.fields == ["QCD", "Top", "std", *FIGURES, "passes_selection"]

@@ -170,7 +170,8 @@ class Tagger:
         found = columns.layout.jets(used, where=where, first=first)
         jets = len(found)
         namespace = columns.namespace(found.branches, where=where, jets=jets)
-        raw, _ = columns.inputs(namespace, jets)
+        selected_J = columns.selected(namespace, jets)
+        raw, _ = columns.inputs(namespace, jets, selected_J)
         scores = self.run(_sliced(raw, jets), mc_dropout=mc_dropout, seed=seed).decomposition
         result: dict[str, NDArray[Any]] = {}
         for index, name in enumerate(self.classes):
@@ -180,7 +181,7 @@ class Tagger:
         result["mutual_information"] = scores.mutual_information_N
         result["expected_entropy"] = scores.expected_entropy_N
         result["total_entropy"] = scores.total_entropy_N
-        result["passes_selection"] = columns.selected(namespace, jets)
+        result["passes_selection"] = selected_J
         if spectators:
             result |= columns.spectators(namespace, jets)
         entries = jets if found.counts_E is None else len(found.counts_E)

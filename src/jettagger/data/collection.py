@@ -61,8 +61,14 @@ class CollectionColumns:
             raise no_match(self.section.from_, available, where=where, key=f"inputs.{self.name}.from")
         return frozenset([next((name for name in matches if name in needed), matches[0])])
 
-    def evaluate(self, namespace: Namespace, jets: int, counts: dict[str, int]) -> RawCollection:
-        """Selected, sorted, truncated particles of all jets."""
+    def evaluate(
+        self,
+        namespace: Namespace,
+        jets: int,
+        counts: dict[str, int],
+        selected_J: NDArray[np.bool_] | None = None,
+    ) -> RawCollection:
+        """Selected, sorted, truncated particles of all jets; `selected_J`: see `Columns.inputs`."""
         where = f"inputs.{self.name}"
         columns = {
             name: namespace.evaluate(expression, where=f"{where}.features.{name}")
@@ -78,7 +84,9 @@ class CollectionColumns:
         values_NF = side_by_side(features, int(lengths_J.sum()))
         counts |= missing(self.name, columns, values_NF)
         counts[f"empty {self.name}"] = int((lengths_J == 0).sum())
-        return RawCollection(values_NF, lengths_J, self._drawn(namespace, offsets, rows, where))
+        optional_N = None if selected_J is None else np.repeat(~selected_J, lengths_J)
+        coordinates_NK = self._drawn(namespace, offsets, rows, optional_N, where)
+        return RawCollection(values_NF, lengths_J, coordinates_NK)
 
     def _offsets(self, columns: Mapping[str, Any], where: str) -> NDArray[np.int64]:
         for value in columns.values():
@@ -89,7 +97,12 @@ class CollectionColumns:
         )
 
     def _drawn(
-        self, namespace: Namespace, offsets: NDArray[np.int64], rows: NDArray[np.int64] | None, where: str
+        self,
+        namespace: Namespace,
+        offsets: NDArray[np.int64],
+        rows: NDArray[np.int64] | None,
+        optional_N: NDArray[np.bool_] | None,
+        where: str,
     ) -> Floats | None:
         if not self._coordinates:
             return None
@@ -98,6 +111,8 @@ class CollectionColumns:
             place = f"{where}.coordinates.{name}"
             flat = particle_level(namespace.evaluate(expression, where=place), offsets, place)
             flat = float32(flat if rows is None else flat[rows])
+            if optional_N is not None:
+                flat = np.where(optional_N & ~np.isfinite(flat), np.float32(0), flat)
             if not np.isfinite(flat).all():
                 raise JettaggerError(
                     f"{place}: {(~np.isfinite(flat)).sum()} values are not finite: a particle has to lie "

@@ -149,8 +149,14 @@ class Columns:
             return np.ones(jets, bool)
         return condition(namespace, self._selection, "data.selection", jets)
 
-    def inputs(self, namespace: Namespace, jets: int) -> tuple[RawInputs, dict[str, int]]:
-        """Model inputs of all jets of the chunk, and counts of missing, truncated and empty."""
+    def inputs(
+        self, namespace: Namespace, jets: int, selected_J: NDArray[np.bool_] | None = None
+    ) -> tuple[RawInputs, dict[str, int]]:
+        """Model inputs of all jets of the chunk, and counts of missing, truncated and empty.
+
+        Where some jets are not `selected_J` (default: all are), coordinates of theirs that are not finite become 0:
+        no network was ever trained on such a jet, but it is scored like the others.
+        """
         counts: dict[str, int] = {}
         jet = self.config.inputs.get("jet")
         jet_JF = None
@@ -163,7 +169,7 @@ class Columns:
             jet_JF = side_by_side(features, jets)
             counts |= missing("jet", self._jet, jet_JF)
         collections = {
-            name: collection.evaluate(namespace, jets, counts)
+            name: collection.evaluate(namespace, jets, counts, selected_J)
             for name, collection in self._collections.items()
         }
         return RawInputs(jet_JF, collections), counts

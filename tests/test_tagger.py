@@ -16,6 +16,7 @@ from jettagger.data.prepared import prepare
 from jettagger.errors import JettaggerError
 from jettagger.files import sha256
 from jettagger.tagger import BATCH, Tagger, load
+from jettagger.training import bundle as training_bundle
 from jettagger.training import run as training_run
 from jettagger.uncertainty.decomposition import decompose
 from toy_jets import CONFIG, ENSEMBLE, JAGGED, toy_jets, write_jets
@@ -382,6 +383,12 @@ def test_places_without_a_bundle(tmp_path, run_copy):
 def test_devices_that_are_not_there(trained_run, device, message):
     with pytest.raises(JettaggerError, match=message):
         jettagger.load(trained_run, device=device)
+
+
+def test_check_jets_of_files_with_different_numbers_of_slots():
+    joined = training_bundle._concatenated([np.ones((2, 3)), np.zeros((1, 5))])
+    assert joined.tolist() == [[1, 1, 1], [1, 1, 1], [0, 0, 0, 0, 0]]
+    assert isinstance(training_bundle._concatenated([np.ones((2, 3)), np.zeros((1, 3))]), np.ndarray)
 
 
 def test_check_jets_of_files_with_different_orders_of_branches(tmp_path, monkeypatch):

@@ -151,7 +151,7 @@ def _with_jets(columns: Columns, source: Source, branches: frozenset[str], jets:
 def _concatenated(arrays: Sequence[Any]) -> Any:
     import awkward as ak
 
-    if all(isinstance(array, np.ndarray) for array in arrays):
+    if all(isinstance(array, np.ndarray) and array.shape[1:] == arrays[0].shape[1:] for array in arrays):
         joined: NDArray[Any] = np.concatenate(arrays)
         return joined
     return ak.to_packed(ak.concatenate(arrays))

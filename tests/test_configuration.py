@@ -246,6 +246,12 @@ TOP_LEVEL_KEYS = ", ".join(Config.model_fields)
             "define another name",
         ),
         (
+            "[jet_pt, jet_eta]",
+            "[jet_pt, std_Top]",
+            "a.yaml:22: spectators.1: 'std_Top' is an output, and both are columns of the predictions: "
+            "define another name",
+        ),
+        (
             "format: 1",
             "format: 1\ntargets: {}",
             "a.yaml:2: targets: not yet: regression targets (settled in the format, not implemented in this "

@@ -200,6 +200,12 @@ def test_files_without_any_jets(tmp_path, suffix):
             assert file["tree"]["Top"].array().tolist() == [[], [], []]
 
 
+def test_a_spectator_is_not_called_as_the_counter(tmp_path):
+    text = CONFIG.format(folder=tmp_path).replace("[FatJet_pt, event]", "[FatJet_pt, n_jets]")
+    with pytest.raises(JettaggerError, match=r"spectators\.1: 'n_jets' is an output"):
+        configuration.loads(text)
+
+
 def test_blocks_have_the_same_columns(tmp_path):
     def write():
         with scores_written(tmp_path / "scores.h5") as writer:

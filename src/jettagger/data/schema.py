@@ -156,7 +156,10 @@ def _match_problems(config: DataConfig) -> list[Problem]:
 
 def _spectator_problems(config: DataConfig) -> list[Problem]:
     """Spectators that stand twice, or have the name of an output."""
-    taken = {**dict.fromkeys(RESERVED, "an output"), **dict.fromkeys(config.classes, "a class")}
+    outputs = [*RESERVED, *(f"std_{name}" for name in config.classes)]
+    if config.data.jets is not None:
+        outputs.append("n_jets")  # the length of each event's lists
+    taken = {**dict.fromkeys(outputs, "an output"), **dict.fromkeys(config.classes, "a class")}
     problems = []
     for position, name in enumerate(config.spectators):
         if name in config.spectators[:position]:

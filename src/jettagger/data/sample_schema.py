@@ -132,7 +132,7 @@ class TrainingWeights(Section):
     method: Literal["loss", "sampling"] = "loss"
     """`loss`: the weights multiply the loss; `sampling`: they say how often a jet is drawn in an epoch."""
     cap: Annotated[float, Field(gt=1)] | None = None
-    """Largest training weight of a jet over the mean of its class, so the most that it is repeated; default:
+    """Largest training weight of a jet over the mean of its class, whatever the class is balanced by; default:
     none."""
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """The key changes with all that decides the numbers, and with nothing else: every field of the config is listed."""
 
+import copy
 import types
 import typing
 
@@ -7,12 +8,16 @@ import pytest
 from pydantic import BaseModel
 from test_columns import config
 
+from jettagger.baselines import BaselinesSection
 from jettagger.data.plan import InputFile, key_of
 from jettagger.data.schema import DataConfig
+from jettagger.training.sides import extras_of
 
 FILES = [InputFile(0, "a.root", "1:a", "QCD", 1.0), InputFile(1, "b.root", "1:b", "Top", 1.0)]
 COORDINATES = {"eta": "part_deta", "phi": "part_dphi", "pt": "pt"}
 
+FLAT = {"weights": {"training": {"flatten": {"jet_pt": [0, 1]}}}}
+MATCH = {"weights": {"training": {"match": {"to": "QCD", "spectrum": {"jet_pt": [0, 1]}}}}}
 NESTED = {"data__jets": "FatJet_*"}
 """What links of particles to jets need."""
 
@@ -44,6 +49,12 @@ IN_KEY: dict[str, dict[str, object]] = {
     "inputs.coordinates.eta": {"inputs__particles__coordinates": {**COORDINATES, "eta": "-part_deta"}},
     "inputs.coordinates.phi": {"inputs__particles__coordinates": {**COORDINATES, "phi": "-part_dphi"}},
     "inputs.coordinates.pt": {"inputs__particles__coordinates": {**COORDINATES, "pt": "2 * pt"}},
+    "data.validation, a condition": {"data__validation": "event_number % 5 == 0"},
+    "data.test, a condition": {"data__test": "event_number % 5 == 0"},
+    "data.folds.k": {"data__folds": {"k": 3}},
+    "data.folds.by": {"data__folds": {"k": 3, "by": "jet_pt"}},
+    "weights.training.flatten": FLAT,
+    "weights.training.match.spectrum": MATCH,
 }
 """Fields that are in the key, with a change of each."""
 
@@ -52,8 +63,6 @@ WITHOUT_EFFECT: dict[str, dict[str, object]] = {
     "data.prepared": {"data__prepared": "elsewhere"},
     "data.validation": {"data__validation": 0.5},
     "data.test": {"data__test": {}},
-    "data.folds.k": {"data__folds": {"k": 3}},
-    "data.folds.by": {"data__folds": {"k": 3, "by": "jet_pt"}},
     "data.on_error": {"data__on_error": "skip"},
     "inputs.features.normalise": {"inputs__jet__features__mass": {**MASS, "normalise": "none"}},
     "inputs.features.normalise.shift": {
@@ -65,15 +74,12 @@ WITHOUT_EFFECT: dict[str, dict[str, object]] = {
     "inputs.features.clip": {"inputs__jet__features__mass": {**MASS, "clip": [0, 1]}},
     "inputs.features.missing": {"inputs__jet__features__mass": {**MASS, "missing": 3}},
     "weights.training.balance": {"weights": {"training": {"balance": "classes"}}},
-    "weights.training.flatten": {"weights": {"training": {"flatten": {"jet_pt": [0, 1]}}}},
-    "weights.training.match.to": {
-        "weights": {"training": {"match": {"to": "QCD", "spectrum": {"jet_pt": [0, 1]}}}}
-    },
-    "weights.training.match.spectrum": {
-        "weights": {"training": {"match": {"to": "QCD", "spectrum": {"jet_pt": [0, 2]}}}}
-    },
+    "weights.training.match.to": MATCH | {"weights__training__match__to": "Top"},
+    "weights.training.flatten, its edges": FLAT | {"weights__training__flatten__jet_pt": [0, 1, 2]},
+    "weights.training.match.spectrum, its edges": MATCH
+    | {"weights__training__match__spectrum__jet_pt": [0, 1, 2]},
     "weights.training.method": {"weights": {"training": {"method": "sampling", "balance": "classes"}}},
-    "weights.training.cap": {"weights": {"training": {"cap": 5.0, "flatten": {"jet_pt": [0, 1]}}}},
+    "weights.training.cap": FLAT | {"weights__training__cap": 5.0},
 }
 """Fields that are not, with a change of each."""
 
@@ -109,19 +115,27 @@ def test_every_field_is_listed():
     listed = {*IN_KEY, *WITHOUT_EFFECT, *(f"data.{name}" for name in OF_FILES)}
     walked = fields(DataConfig)
     assert walked - listed == set(), "say whether it decides the numbers, in plan.key_of and here"
-    # A field that may hold a section or something plain is listed by both.
-    assert listed - walked <= {"data.validation", "data.test", "inputs.features.normalise"}
+    # A field that may hold a section or something plain is listed by both, and by kind where this matters.
+    plain = {"data.validation", "data.test", "inputs.features.normalise"}
+    assert {name for name in listed - walked if ", " not in name} <= plain
+
+
+def key(**changes):
+    """The key of the training samples' dataset, as a training makes it."""
+    settings = config(**copy.deepcopy(changes))
+    return key_of(settings, FILES, extras_of(settings, BaselinesSection()))
 
 
 @pytest.mark.parametrize("field", IN_KEY)
 def test_a_field_that_matters(field):
-    before = config(**NESTED) if "index" in field else config()
-    assert key_of(config(**IN_KEY[field]), FILES, {}) != key_of(before, FILES, {})
+    assert key(**IN_KEY[field]) != key(**(NESTED if "index" in field else {}))
 
 
 @pytest.mark.parametrize("field", WITHOUT_EFFECT)
 def test_a_field_that_does_not(field):
-    assert key_of(config(**WITHOUT_EFFECT[field]), FILES, {}) == key_of(config(), FILES, {})
+    change = WITHOUT_EFFECT[field]
+    before = {"weights": change["weights"]} if len(change) > 1 else {}
+    assert key(**change) == key(**before)
 
 
 def test_files_weights_order_and_extras_matter_and_paths_do_not():

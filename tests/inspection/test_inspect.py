@@ -294,6 +294,21 @@ def test_spectra_integrate_to_one_and_follow_the_weights(toy):
     }  # fmt: skip
 
 
+def test_samples_of_a_class_keep_their_share_among_particles(toy, monkeypatch):
+    """Of a large sample fewer particles are kept than of its jets, of a small one all."""
+    monkeypatch.setattr("jettagger.inspection.kept.PARTICLE_JETS", 50)
+    toy.branches["QCD_more"] = more = toy_jets("QCD", 40, 5)
+    more["part_charge"] = ak.full_like(more["part_charge"], 3)
+    qcd = toy.branches["QCD_train"]
+    found = toy.inspect(
+        "data.selection=null", "data.validation=0.001", f"data.train.More={toy.path('QCD_more')}"
+    )
+    [spectrum] = [one for one in found.spectra if one.name == "particles.charge"]
+    part = spectrum.density["QCD"] * np.diff(spectrum.edges)
+    counts = [ak.sum(np.minimum(ak.num(jets["part_charge"]), 16)) for jets in (more, qcd)]
+    assert part[spectrum.edges[:-1] > 1.5].sum() == pytest.approx(counts[0] / sum(counts), rel=0.2)
+
+
 def test_training_weights_flatten_the_spectrum(toy):
     edges = [500, 550, 600, 650, 700]
     found = toy.inspect(f"weights.training={{flatten: {{jet_pt: {edges}}}, balance: classes}}")

@@ -116,11 +116,10 @@ def whole(samples: Sequence[Kept]) -> Whole:
     for kept in samples:
         rows_J = np.arange(kept.jets)
         scaled = kept._replace(weights_J=kept.weights_J * (kept.read / kept.jets))
-        drawn = kept._replace(weights_J=kept.weights_J * (kept.read / max(kept.particle_jets, 1)))
         jets.append(jet_values(scaled, rows_J))
-        particles.append(particle_values(drawn, rows_J))
+        particles.append(particle_values(scaled, rows_J))
         weights.append(scaled.weights_J)
-        of_particles.append(drawn.weights_J[: kept.particle_jets])
+        of_particles.append(scaled.weights_J[: kept.particle_jets] / kept.particle_share)
     return Whole(
         names=samples[0].names,
         values_JV=np.concatenate([kept.values_JV for kept in samples]),

@@ -46,6 +46,8 @@ class Kept(NamedTuple):
     particles: tuple[ParticleRows, ...]
     """Of the first `particle_jets` rows."""
     particle_jets: int
+    particle_share: float
+    """Fraction of the jets that were drawn whose particles were kept."""
 
     @property
     def jets(self) -> int:
@@ -142,6 +144,7 @@ class Reservoir:
             extras=dict(zip(extras, part.extras_JX.T, strict=True)),
             particles=particles,
             particle_jets=len(self._raw[0][0]),
+            particle_share=len(self._raw[0][0]) / len(part.labels_J),
         )
 
 

@@ -134,7 +134,8 @@ def jet_values(kept: Kept, rows_J: NDArray[np.int64]) -> list[Values]:
 
 
 def particle_values(kept: Kept, rows_J: NDArray[np.int64]) -> list[Values]:
-    """The particle-level variables of the rows whose particles were kept."""
+    """The particle-level variables of the rows whose particles were kept; these count for those that were not."""
+    weights_J = kept.weights_J / kept.particle_share
     wanted_J = np.zeros(kept.jets, bool)
     wanted_J[rows_J] = True
     found = []
@@ -143,7 +144,7 @@ def particle_values(kept: Kept, rows_J: NDArray[np.int64]) -> list[Values]:
         jet_R = particles.jet_N[rows_N]
         for column, name in enumerate(particles.names):
             values_R = particles.values_NF[rows_N, column].astype(np.float64)
-            found.append(Values(name, values_R, kept.weights_J[jet_R], jet_R))
+            found.append(Values(name, values_R, weights_J[jet_R], jet_R))
     return found
 
 

@@ -4,11 +4,13 @@ import awkward as ak
 import numpy as np
 import pytest
 
+from jettagger import configuration
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
 from jettagger.inspection.findings import Findings
 from jettagger.inspection.judgement import judge_layout
 from jettagger.randomness import uniform_of
+from jettagger.training.sides import prepare_sides
 from toy_jets import toy_jets, write_jets
 
 
@@ -70,9 +72,6 @@ def test_yields_of_sides_and_weights(toy):
 
 
 def test_sides_are_those_of_a_training(toy):
-    from jettagger import configuration
-    from jettagger.training.sides import prepare_sides
-
     found = toy.inspect()
     recipe = configuration.recipe(configuration.load(toy.config))
     sides = prepare_sides(recipe.data, recipe.baselines, lambda line: None)
@@ -251,6 +250,39 @@ def test_a_changed_type_is_found(toy):
     found = toy.inspect(write=False)
     assert "'jet_sdmass' holds one float64 a jet here, and one float32 a jet in" in told(found, "warning")
     assert "'jet_eta' holds a list of float32 a jet here, and one float32 a jet in" in told(found, "error")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("test=event_number % 5",), "data.test: a condition is expected, 'event_number % 5' is a number"),
+        (
+            ("test=event_number % 10 == 0", "validation=event_number % 5 == 0"),
+            "data: jets fulfil both data.test ('event_number % 10 == 0') and data.validation ('event_number % 5",
+        ),
+        (("test=event_number < 0",), "data.test: no selected jet of data.train is on this side"),
+        (("validation=event_number >= 0",), "data.train: no selected jet of data.train is on this side"),
+        (("folds={k: 3, by: event_number / 2}",), "data.folds.by: 'event_number / 2' is no whole number"),
+    ],
+)
+def test_a_split_that_a_training_refuses(toy, overrides, message):
+    """The message of the training is another one; that there is one is checked beside it."""
+    overrides = [f"data.{override}" for override in overrides]
+    found = toy.without_test().inspect(*overrides)
+    assert message in told(found, "error")
+    assert found.status == 2
+    recipe = configuration.recipe(configuration.load(toy.config, overrides))
+    fold = 0 if recipe.data.data.folds else None
+    with pytest.raises(JettaggerError):
+        prepare_sides(recipe.data, recipe.baselines, lambda line: None, fold=fold)
+
+
+def test_a_tree_without_entries_stops_nothing(toy):
+    write_jets(toy.folder / "none.root", {name: x[:0] for name, x in toy_jets("QCD", 5, 1).items()})
+    files = f"[{toy.path('QCD_train')}, {toy.folder}/none.root]"
+    found = toy.inspect(f"data.train.QCD={files}")
+    assert "the file holds no entries" in told(found, "warning")
+    assert found.status == 0
 
 
 def test_classes_without_jets_and_selections_that_leave_nothing(toy):

@@ -42,6 +42,11 @@ def judge_yields(
             said = f"leaves none of {read} jets of data.{role}"
             findings.add("error", "data.selection", f"'{config.data.selection}' {said}")
     sides = {one.side for one in yields if one.name == "all" and one.jets}
+    if any(flow.role == "train" and flow.selected for flow in flows):
+        for side in ("train", "validation", "test"):
+            asked = side == "train" or isinstance(getattr(config.data, side), float | str)
+            if asked and side not in sides:
+                findings.add("error", f"data.{side}", "no selected jet of data.train is on this side")
     for one in yields:
         if one.name != "all" and one.side in sides and not one.jets:
             findings.add("error", f"classes.{one.name}", f"no selected jet of '{one.side}' belongs to it")

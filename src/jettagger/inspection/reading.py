@@ -28,7 +28,7 @@ from jettagger.inspection.findings import Findings, Severity
 from jettagger.inspection.fingerprints import Hashes, fingerprints
 from jettagger.inspection.kept import Kept, Part, Reservoir, rows_of
 from jettagger.inspection.overlaps import Marks
-from jettagger.inspection.sides import SIDES, folds_of, side_of
+from jettagger.inspection.sides import SIDES, folds_of, side_of, split_faults
 from jettagger.inspection.statistics import Statistics
 from jettagger.inspection.survey import SurveyedFile
 from jettagger.inspection.terms import (
@@ -241,6 +241,8 @@ class Walk:
             self.yields.add(SIDES[side], selected.labels_J[rows], selected.weights_J[rows])
             parts = self._marks.setdefault((SIDES[side], file.sample), [])
             parts.append((selected.hashes_J[rows], selected.group_J[rows]))
+        for key, fault in split_faults(self._config, selected.extras) if file.role == "train" else ():
+            self._findings.add("error", key, fault, file=file.path)
         fold_J = folds_of(self._config, selected.extras) if file.role == "train" else None
         for fold in [] if fold_J is None else np.unique(fold_J):
             rows = np.flatnonzero(fold_J == fold)

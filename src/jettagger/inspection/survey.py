@@ -81,7 +81,7 @@ class Survey:
             self._findings.add(self._severity, where, str(error), file=path)
             return nothing
         if not entries:
-            self._findings.add(self._severity, where, "the file holds no entries", file=path)
+            self._findings.add("warning", where, "the file holds no entries", file=path)
             return nothing._replace(identity=source.identity, entries=0)
         branches = self._branches(source, role, weight)
         return nothing._replace(identity=source.identity, entries=entries, branches=branches)

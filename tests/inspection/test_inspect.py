@@ -252,6 +252,19 @@ def test_a_changed_type_is_found(toy):
     assert "'jet_eta' holds a list of float32 a jet here, and one float32 a jet in" in told(found, "error")
 
 
+def test_unlabelled_jets_of_other_entries_are_in_groups_of_their_own(toy, monkeypatch):
+    monkeypatch.setattr("jettagger.data.containers.base.CHUNK_BYTES", 20_000)
+    groups = []
+    monkeypatch.setattr(
+        "jettagger.inspection.comparison.classifier_test",
+        lambda names, values, weights, given: groups.append(given),
+    )
+    toy.inspect("data.selection=null", against=[f"data={toy.path('Top_test')}"])
+    [(reference, other)] = groups
+    assert len(np.unique(reference)) == 400
+    assert len(np.unique(other)) == 400
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

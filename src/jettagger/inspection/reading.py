@@ -143,7 +143,7 @@ class Walk:
             value = from_branch(name, jets.branches[name])
             self.branches.add(name, value.values if isinstance(value, Jagged) else value)
         if file.role == "against":
-            self._take(file, counter, self._unlabelled(jets, file))
+            self._take(file, counter, self._unlabelled(jets, chunk.start, file))
         else:
             self._take(file, counter, self._labelled(chunk, file))
 
@@ -169,7 +169,7 @@ class Walk:
             sample=file.sample,
             sample_weight=file.weight,
             where=file.path,
-            file_key=randomness.key(0, file.identity) >> 1,
+            file_key=_file_key(file),
         )
         return Selected(
             table.labels_J,
@@ -181,7 +181,7 @@ class Walk:
             fingerprints(table.inputs, table.spectators, len(table.labels_J)),
         )
 
-    def _unlabelled(self, jets: Jets, file: SurveyedFile) -> Selected:
+    def _unlabelled(self, jets: Jets, start: int, file: SurveyedFile) -> Selected:
         columns = self._columns[file.role]
         whole = columns.namespace(jets.branches, where=file.path, jets=len(jets))
         kept_J = np.flatnonzero(columns.selected(whole, len(jets)))
@@ -200,7 +200,7 @@ class Walk:
         return Selected(
             np.full(count, -1),
             weights_J,
-            np.arange(count),
+            _file_key(file) + start + jets.entry_J[kept_J],  # jets of an entry stay together
             inputs,
             columns.spectators(namespace, count),
             {},
@@ -269,6 +269,10 @@ class Walk:
             columns.append(raw.lengths_J.astype(np.float32)[:, None])
             columns.append(_means(raw.values_NF, raw.lengths_J))
         return np.concatenate(columns, axis=1) if columns else np.empty((jets, 0), np.float32)
+
+
+def _file_key(file: SurveyedFile) -> int:
+    return randomness.key(0, file.identity) >> 1
 
 
 def _condition(term: Term, namespace: Namespace, jets: int) -> NDArray[np.bool_]:

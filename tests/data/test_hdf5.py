@@ -174,3 +174,16 @@ def test_identity_follows_content(tmp_path):
     before = source_of(small).identity
     values[500] += 1
     assert source_of(written(tmp_path / "d.h5", x=values[:1000])).identity != before
+
+
+def test_a_column_that_is_written_anew_in_place_is_another_content(tmp_path):
+    path = tmp_path / "large.h5"
+    jets = 40_000
+    with h5py.File(path, "w") as file:
+        file["x"] = np.random.default_rng(1).normal(size=(jets, 8))
+        file["label"] = np.zeros(jets, np.int8)
+    before = source_of(path).identity
+    assert source_of(path).identity == before
+    with h5py.File(path, "r+") as file:
+        file["label"][:] = 1
+    assert source_of(path).identity != before

@@ -104,14 +104,14 @@ def test_a_file_is_left_out_whole_and_tried_again(folder, monkeypatch):
     """The second half of a file fails; later it can be read."""
     monkeypatch.setattr("jettagger.data.containers.base.CHUNK_BYTES", 4000)
     one = settings(folder)
-    original = filling._table
+    original = filling._read
 
     def failing(job, task):
         if task.path.endswith("Top-2.root") and task.start > 0:
             raise JettaggerError(f"{task.path}: gone")
         return original(job, task)
 
-    monkeypatch.setattr(filling, "_table", failing)
+    monkeypatch.setattr(filling, "_read", failing)
     some = prepare(one, one.data.train, role="data.train")
     assert [skipped.reason for skipped in some.skipped] == [f"{folder}/Top-2.root: gone"]
     names = {path.name for path in some.directory.glob("shard-*")}
@@ -120,7 +120,7 @@ def test_a_file_is_left_out_whole_and_tried_again(folder, monkeypatch):
     stop = settings(folder, "stop")
     with pytest.raises(JettaggerError, match=r"Top-2\.root: gone"):
         prepare(stop, stop.data.train, role="data.train")
-    monkeypatch.setattr(filling, "_table", original)
+    monkeypatch.setattr(filling, "_read", original)
     kept = {name: (some.directory / name).stat().st_ino for name in names}
     every = prepare(one, one.data.train, role="data.train")
     assert every.skipped == read_manifest(every.directory).skipped == ()
@@ -226,3 +226,12 @@ def test_an_empty_tree_is_counted_and_fine(folder):
     assert found.skipped == ()
     assert found.counts["read"] == 200
     assert len(found.read(np.arange(len(found)), found.spec).jet_JF) == len(found)
+
+
+def test_jets_that_do_not_fit_the_config_are_no_fault_of_their_file(folder):
+    branches = toy_jets("QCD", 40, 7)
+    branches["label_QCD"][:] = False
+    write_jets(folder / "QCD-1.root", branches)
+    one = settings(folder)
+    with pytest.raises(JettaggerError, match=r"QCD-1\.root: .* do not belong to exactly one class"):
+        prepare(one, one.data.train, role="data.train")

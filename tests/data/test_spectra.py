@@ -249,6 +249,19 @@ def test_a_cap_is_kept_counted_and_said(training):
     assert sums[0] == pytest.approx(sums[1], rel=1e-5)
 
 
+def test_no_jet_is_repeated_more_often_than_the_cap(training):
+    """One jet of a hundred is of class 0: balanced, it would be drawn fifty times in an epoch."""
+    dataset, section = training(balance="classes", method="sampling", cap=3)
+    rare = np.where(np.arange(len(dataset)) % 100 == 0, 0, 1).astype(dataset.labels_J.dtype)
+    dataset = replace(dataset, labels_J=rare, weights_J=np.ones(len(dataset)))
+    result, _ = found(dataset, section)
+    times = np.bincount(draws(result.factor_R, np.random.default_rng(1)), minlength=len(dataset))
+    assert times.max() == 3
+    assert times[rare == 0].mean() == pytest.approx(3, abs=0.5)
+    assert result.capped == (rare == 0).sum()
+    assert result.notes[-1].endswith("3 × the mean of all jets: a jet is drawn no more often in an epoch")
+
+
 def test_a_cap_that_nothing_reaches_changes_nothing(training):
     free, _ = found(*training(flatten={"jet_pt": PT}))
     result, _ = found(*training(flatten={"jet_pt": PT}, cap=50))

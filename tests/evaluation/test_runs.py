@@ -11,9 +11,10 @@ import uproot
 import jettagger
 from jettagger import baselines, configuration
 from jettagger.data.prepared import prepare
+from jettagger.data.sample_schema import DataSection
 from jettagger.errors import JettaggerError
 from jettagger.evaluation.comparison import compare
-from jettagger.evaluation.runs import open_runs, predict_all, samples_from
+from jettagger.evaluation.runs import open_runs, predict_all, samples_from, weighted
 from jettagger.training import run as training_run
 from toy_jets import ENSEMBLE
 
@@ -146,6 +147,14 @@ def test_samples_of_the_command_line():
         "QCD": ["a*.root", "c.root"],
         "data": ["b.root", "d.root"],
     }
+
+
+def test_files_of_the_command_line_keep_the_weight_of_their_sample():
+    section = DataSection.model_validate(
+        {"train": {"QCD": {"files": "a.root", "weight": 2.0}, "Top": "b.root"}, "test": {"Top": "c.root"}}
+    )
+    found = weighted(samples_from(["QCD=x.root", "Top=y.root", "z.root"]), section)
+    assert {name: sample.weight for name, sample in found.items()} == {"QCD": 2.0, "Top": 1.0, "data": 1.0}
 
 
 def test_the_command_writes_report_figures_and_predictions(command, run_copy, tmp_path):

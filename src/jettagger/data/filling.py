@@ -20,6 +20,7 @@ import numpy as np
 from jettagger import randomness
 from jettagger.data.asides import left_aside, written_aside
 from jettagger.data.columns import Columns, Table
+from jettagger.data.containers.base import Chunk
 from jettagger.data.locations import is_remote
 from jettagger.data.manifest import ShardRecord, Stamp, stamp_of
 from jettagger.data.plan import Task
@@ -67,14 +68,17 @@ def fill(job: Job, task: Task) -> Filled | Unusable:
     if contents is None:
         with writing(path), written_aside(path) as aside:
             try:
-                columns, table = _table(job, task)
+                chunk = _read(job, task)
+            except JettaggerError as error:
+                if job.config.data.on_error == "stop":
+                    raise _located(error, task) from error.__cause__
+                return Unusable(str(_located(error, task)))
+            try:
+                columns, table = _table(job, task, chunk)
                 arrays, rounding = arrays_of(table, columns.spec, job.config.data.storage)
             except JettaggerError as error:
-                named = task.path in str(error)  # what does not fit the config may be this file's doing
-                fault = error if named else JettaggerError(f"{task.path}: {error}")
-                if job.config.data.on_error == "stop":
-                    raise fault from error.__cause__
-                return Unusable(str(fault))
+                # Jets that do not fit the config are no fault of the file, so on_error does not leave it out.
+                raise _located(error, task) from error.__cause__
             except MemoryError as error:
                 raise JettaggerError(
                     f"{task.path}: no memory for entries {task.start} to {task.stop}: take fewer --workers"
@@ -107,15 +111,24 @@ def _there_already(path: Path) -> Contents | None:
         return None  # it is filled anew
 
 
-def _table(job: Job, task: Task) -> tuple[Columns, Table]:
-    """The columns of a task's entries."""
+def _located(error: JettaggerError, task: Task) -> JettaggerError:
+    """The error with the file's name."""
+    return error if task.path in str(error) else JettaggerError(f"{task.path}: {error}")
+
+
+def _read(job: Job, task: Task) -> Chunk:
+    """A task's entries."""
     location = task.path
     if not is_remote(location) and Path.cwd() != job.started_in:
         location = str(job.started_in / location)
     source = opened(location, task.opening)
     if source.identity != task.identity:
         raise JettaggerError(f"{task.path} was changed while it was being prepared: run again")
-    chunk = source.read(task.branches, task.start, task.stop)
+    return source.read(task.branches, task.start, task.stop)
+
+
+def _table(job: Job, task: Task, chunk: Chunk) -> tuple[Columns, Table]:
+    """The columns of a task's entries."""
     columns = Columns(job.config, job.extras)
     table = columns.table(
         chunk.branches,

@@ -132,8 +132,8 @@ class TrainingWeights(Section):
     method: Literal["loss", "sampling"] = "loss"
     """`loss`: the weights multiply the loss; `sampling`: they say how often a jet is drawn in an epoch."""
     cap: Annotated[float, Field(gt=1)] | None = None
-    """Largest training weight of a jet over the mean of its class, whatever the class is balanced by; default:
-    none."""
+    """Largest training weight of a jet over the mean of its class; with `sampling` over the mean of all jets: the
+    most that a jet is repeated in an epoch, on average; default: none."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> "TrainingWeights":
@@ -146,7 +146,7 @@ class TrainingWeights(Section):
         if self.method == "sampling" and not shaped and self.balance == "none":
             message = "there is nothing to sample by: add balance: classes, flatten or match"
             problems.append(Problem(("method",), message))
-        if self.cap is not None and not shaped:
+        if self.cap is not None and not shaped and self.method == "loss":
             problems.append(Problem(("cap",), "without flatten or match all jets of a class weigh the same"))
         refuse(problems)
         return self

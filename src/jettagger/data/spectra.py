@@ -57,7 +57,8 @@ def weights_of(
     """The training weights of jets `rows_R`, fitted on these same jets.
 
     Spectra first, then the cap, then the classes. Each class keeps its sum of (event weight × factor) over the
-    jets inside the edges, or all classes get the same if they are balanced.
+    jets inside the edges, or all classes get the same if they are balanced. Where jets are drawn the cap comes last
+    and is one on repetition: classes that are too small for it stay below the others.
     """
     labels_R = prepared.labels_J[rows_R].astype(np.int64)
     events_R = prepared.weights_J[rows_R].astype(np.float64)
@@ -77,13 +78,20 @@ def weights_of(
             f"{where}: {outside} of {len(rows_R)} training jets lie outside the edges and are left out"
         )
     factor_CK = _shaped(sums_CK, jets_CK, section, classes, notes)
-    factor_CK, capped = _capped(factor_CK, jets_CK, sums_CK, section.cap)
-    if capped:
-        notes.append(
-            f"weights.training.cap: the weights of {capped} jets are lowered to {section.cap:g} × the mean"
-        )
+    capped, drawn = 0, section.method == "sampling"
+    if not drawn:
+        factor_CK, capped = _capped(factor_CK, jets_CK, sums_CK, section.cap)
     if section.balance == "classes":
         factor_CK = factor_CK * _balancing(sums_CK * factor_CK, classes)[:, None]
+    if drawn:
+        one = 1, cells
+        row, capped = _capped(factor_CK.reshape(one), jets_CK.reshape(one), sums_CK.reshape(one), section.cap)
+        factor_CK = row.reshape(shape)
+    if capped:
+        mean = "the mean of all jets: a jet is drawn no more often in an epoch" if drawn else "the mean"
+        notes.append(
+            f"weights.training.cap: the weights of {capped} jets are lowered to {section.cap:g} × {mean}"
+        )
     factor_R = np.zeros(len(rows_R), np.float32)
     factor_R[inside_R] = factor_CK.astype(np.float32).ravel()[cell_R]
     return TrainingWeightsResult(factor_R, outside, capped, _largest(factor_CK, jets_CK), tuple(notes))
@@ -176,9 +184,9 @@ def _shaped(
 
 
 def _capped(factor_CK: Floats, jets_CK: Counts, sums_CK: Floats, cap: float | None) -> tuple[Floats, int]:
-    """Factors of at most `cap` times the mean of their class, and how many jets were lowered.
+    """Factors of at most `cap` times the mean of their row (class), and how many jets were lowered.
 
-    The mean is that of the result, so that the cap holds exactly; each class keeps its sum of weights.
+    The mean is that of the result, so that the cap holds exactly; each row keeps its sum of weights.
     """
     if cap is None:
         return factor_CK, 0

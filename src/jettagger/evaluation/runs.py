@@ -19,7 +19,7 @@ from jettagger.baselines import BaselinesSection
 from jettagger.data import splits
 from jettagger.data.batches import Batches
 from jettagger.data.prepared import Prepared, prepare
-from jettagger.data.sample_schema import Samples, SampleSection
+from jettagger.data.sample_schema import DataSection, Samples, SampleSection
 from jettagger.data.schema import ClassSection
 from jettagger.errors import JettaggerError
 from jettagger.evaluation.predictions import Predictions
@@ -125,11 +125,24 @@ def samples_from(data: Sequence[str]) -> Samples:
     return {name: SampleSection(files=files) for name, files in samples.items()}
 
 
+def weighted(samples: Samples, section: DataSection) -> Samples:
+    """The samples with the weights that the config gives to samples of their names."""
+    known = section.train | (section.test if isinstance(section.test, dict) else {})
+    found: dict[str, SampleSection] = {}
+    for name, sample in samples.items():
+        assert isinstance(sample, SampleSection)
+        like = known.get(name)
+        found[name] = (
+            sample.model_copy(update={"weight": like.weight}) if isinstance(like, SampleSection) else sample
+        )
+    return dict(found)
+
+
 def _test_jets(run: Run, data: Sequence[str]) -> ScoredJets:
     """The jets of `data`, or of the config's test samples, or those that its training held out."""
     config = run.tagger.config
     section = BaselinesSection.model_validate(run.document.get("baselines") or {})
-    samples = samples_from(data) if data else config.data.test
+    samples = weighted(samples_from(data), config.data) if data else config.data.test
     if not isinstance(samples, dict) or (not samples and config.data.folds is not None):
         return _held_out(run, baselines.expressions(section) | splits.columns(config))
     if not samples:

@@ -24,7 +24,7 @@ def usable_processors() -> int:
 @contextmanager
 def local_processes(workers: int) -> Iterator[Executor]:
     """Fresh processes, which inherit neither threads nor open files; they end with this one, however it ends."""
-    executor = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start)
+    executor = ProcessPoolExecutor(workers, mp_context=_context(), initializer=bound_to_parent)
     try:
         yield executor
     finally:
@@ -40,8 +40,8 @@ def _context() -> Any:
     return context
 
 
-def _start() -> None:
-    """Interrupts are left to the parent, whose death ends a worker."""
+def bound_to_parent() -> None:
+    """What a worker begins with: interrupts are left to the parent, whose death ends the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 

@@ -2,16 +2,14 @@
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
+from jettagger.data.executors import bound_to_parent
 from jettagger.errors import JettaggerError
 
 T = TypeVar("T")
@@ -54,16 +52,8 @@ def _start(build: Callable[[], Callable[[int], Any]], stop: Event) -> None:
     """Makes a worker leave interrupts to its parent, keep stdout clean, and die with its parent."""
     global _build, _stop
     _build, _stop = build, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # Pythia and FastJet write their banners from C++
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    bound_to_parent()
 
 
 def _run(number: int) -> Any:

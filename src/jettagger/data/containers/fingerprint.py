@@ -10,6 +10,11 @@ END_BYTES = 2**16
 """Bytes at the beginning and at the end that always count: headers, and the directories of archives."""
 
 
+def all_counts(length: int) -> bool:
+    """Whether every byte of a file of this length enters its fingerprint."""
+    return length <= BLOCKS * BLOCK_BYTES + 2 * END_BYTES
+
+
 def fingerprint(location: str) -> str:
     """Size and hash of a file; neither name nor date.
 
@@ -19,7 +24,7 @@ def fingerprint(location: str) -> str:
     length = size(location)
     digest = hashlib.blake2b(digest_size=16)
     with opened_binary(location) as stream:
-        if length <= BLOCKS * BLOCK_BYTES + 2 * END_BYTES:
+        if all_counts(length):
             digest.update(stream.read(length))
         else:
             digest.update(stream.read(END_BYTES))

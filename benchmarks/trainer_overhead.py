@@ -24,9 +24,10 @@ from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.models.parts.model import JetModel
 from jettagger.randomness import torch_generator
 from jettagger.training.device import Hardware, threads
-from jettagger.training.loop import Training, train_member
+from jettagger.training.loop import train_member
 from jettagger.training.progress import Progress
 from jettagger.training.schema import TrainingSection
+from jettagger.training.training import Training
 
 FEATURES, PARTICLES = 17, 60
 SPEC = InputSpec(

@@ -16,6 +16,7 @@ import torch
 import torch._dynamo  # optimisers import it at their first step, which takes seconds
 
 from jettagger.training import checkpoints, loop
+from jettagger.training.training import MemberResult
 from memory import make_training
 
 OPTIONS: dict[str, Any] = {
@@ -28,7 +29,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def train(folder: Path, seconds: float | None) -> loop.MemberResult:
+def train(folder: Path, seconds: float | None) -> MemberResult:
     """One attempt; goes on where the last one ended."""
     return loop.train_member(make_training(folder, checkpoint_seconds=seconds, **OPTIONS), resume=True)
 
@@ -45,7 +46,7 @@ def arm(where: str, count: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if where == "step":
-        loop._step = before(loop._step, die)
+        loop.make_step = before(loop.make_step, die)
     elif where == "record":  # last.pt is written, its line in metrics.jsonl is not
         loop._line = before(loop._line, die)
     elif where == "best":  # best.pt is written, last.pt is not

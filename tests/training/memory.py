@@ -14,9 +14,9 @@ from jettagger.models.mlp import Config as MlpConfig
 from jettagger.models.parts.model import JetModel
 from jettagger.randomness import torch_generator
 from jettagger.training.device import Hardware
-from jettagger.training.loop import Training
 from jettagger.training.progress import Progress
 from jettagger.training.schema import TrainingSection
+from jettagger.training.training import Training
 
 SPEC = InputSpec(
     jet=(Feature("pt", "none"), Feature("mass", "none"), Feature("girth", "none")),
@@ -26,7 +26,7 @@ SPEC = InputSpec(
 
 @dataclass
 class MemoryBatches:
-    """Implements `training.loop.Batches`; shuffled if `seed` is given."""
+    """Implements `training.training.Batches`; shuffled if `seed` is given."""
 
     jet_JF: Tensor
     labels_J: Tensor

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from jettagger.training.loop import clip_gradients
 from jettagger.training.optimisers import Plateau, build_optimiser, rate
 from jettagger.training.schema import OptimiserSection, ScheduleSection
 from jettagger.training.state import start_average, update_average
+from jettagger.training.step import clip_gradients
 
 GRADIENTS = (0.5, -1.0, 0.25)
 

@@ -195,11 +195,15 @@ def test_killed_at_a_random_time_and_resumed(toy_folder, tmp_path, seed):
     killed = tmp_path / "killed"
     moments = random.Random(seed)
     kills = 0
-    for _ in range(4):
+    for attempt in range(4):
         process = subprocess.Popen(
             [*command, "-o", str(killed), "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        time.sleep(seconds * moments.uniform(0.5, 1.0))
+        if attempt == 0:  # surely before the end, however fast the machine is just now
+            while process.poll() is None and not (killed / "member_0" / "last.pt").exists():
+                time.sleep(0.01)
+        else:
+            time.sleep(seconds * moments.uniform(0.4, 0.8))
         process.send_signal(signal.SIGKILL)
         _, error = process.communicate()
         assert process.returncode in (0, -signal.SIGKILL), error

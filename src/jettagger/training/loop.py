@@ -4,99 +4,31 @@ Shapes: B jets, C classes.
 """
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from jettagger.batch import Batch, Inputs
+from jettagger.batch import Inputs
 from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
 from jettagger.models.parts.dropout import set_dropout_generator
-from jettagger.models.parts.model import JetModel
 from jettagger.randomness import key
 from jettagger.training import checkpoints
-from jettagger.training.augmentation import Mirror
-from jettagger.training.device import Hardware, threads
+from jettagger.training.device import threads
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
-from jettagger.training.loss import check_labels, cross_entropy
-from jettagger.training.optimisers import build_optimiser, rate
-from jettagger.training.progress import Progress
+from jettagger.training.optimisers import build_optimiser
 from jettagger.training.schema import TrainingSection
-from jettagger.training.state import EpochRecord, EpochSums, TrainingState, start_average, update_average
+from jettagger.training.state import EpochRecord, EpochSums, TrainingState, start_average
+from jettagger.training.step import look, make_step
 from jettagger.training.tensorboard import Log
+from jettagger.training.training import MemberResult, Training
 from jettagger.training.validation import validate
-
-CHECK_EVERY = 32
-"""Steps between two looks at the loss on an accelerator, where each look waits for it."""
-
-
-class Batches(Protocol):
-    """Jets in batches; an epoch can be entered anywhere and always has the same order."""
-
-    @property
-    def steps(self) -> int:
-        """Batches in an epoch."""
-
-    @property
-    def jets(self) -> int:
-        """Jets in an epoch."""
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (from 0), from batch `start` on."""
-
-
-@dataclass(frozen=True)
-class MemberResult:
-    """What came of the training of one network."""
-
-    member: int
-    weights: Path
-    """The best epoch's weights, a checkpoint that `checkpoints.load_weights` reads."""
-    best_epoch: int
-    """From 1."""
-    best_loss: float
-    """Its validation loss."""
-    history: tuple[EpochRecord, ...]
-    stopped_early: bool
-    seconds: float
-    jets: int
-    """Jets trained on, over all epochs."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """What stays the same during the training of one network."""
-
-    model: JetModel
-    train: Batches
-    validation: Batches
-    section: TrainingSection
-    directory: Path
-    """Takes last.pt, previous.pt, best.pt and metrics.jsonl."""
-    hardware: Hardware
-    config: Mapping[str, Any]
-    """All that decides the result; a checkpoint is only resumed under the same."""
-    progress: Progress
-    member: int = 0
-    stream: int = 0
-    """The member whose dropout masks are drawn; not `member` where ensemble.vary leaves batches out."""
-    mirror: Mirror | None = None
-    """Reflects jets at random, where the config asks for it."""
-    pending: list[tuple[int, Tensor]] = field(default_factory=list)
-    """Steps not looked at yet, each with Σ w·l, Σ w and the norm of the gradient."""
-
-    @property
-    def steps(self) -> int:
-        """Steps in all epochs."""
-        return self.section.epochs * self.train.steps
 
 
 def train_member(training: Training, *, resume: bool = False) -> MemberResult:
@@ -164,70 +96,20 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     with fed(training.train.epoch(state.epoch, done), training.hardware.device) as batches:
         for batch in batches:
             generator.manual_seed(key(training.section.seed, "dropout", training.stream, state.step))
-            _step(training, state, batch)
+            make_step(training, state, batch)
             training.progress.advance()
             now = time.monotonic()
             state.sums.seconds, began = state.sums.seconds + now - began, now
             interval = training.section.checkpoint_seconds
             if interval is not None and now - saved > interval:
-                _look(training, state)
+                look(training, state)
                 checkpoints.save_last(training.directory, _identity(training), state.content())
                 saved = time.monotonic()
-    _look(training, state)
+    look(training, state)
     expected = (state.epoch + 1) * training.train.steps
     assert state.step == expected, (
         f"an epoch has {training.train.steps} batches, got {state.step - expected} more"
     )
-
-
-def _mirrored(training: Training, state: TrainingState, inputs: Inputs) -> Inputs:
-    """The inputs of this step, some of them reflected; which ones is keyed by the step."""
-    if training.mirror is None:
-        return inputs
-    stream = key(training.section.seed, "reflections", training.stream, state.step)
-    device = training.hardware.device
-    return training.mirror(inputs, torch.Generator(device).manual_seed(stream))
-
-
-def _step(training: Training, state: TrainingState, given: Batch) -> None:
-    """One step of the optimiser, and what is remembered of it."""
-    section = training.section
-    on_cpu = training.hardware.device.type == "cpu"
-    batch = given if on_cpu else given.to(training.hardware.device)
-    inputs = _mirrored(training, state, batch.inputs)
-    with training.hardware.autocast():
-        logits_BC = training.model(inputs)
-    if state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
-        check_labels(given, logits_BC.shape[1])
-    loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, section.label_smoothing)
-    state.optimiser.zero_grad()
-    loss.step.backward()  # type: ignore[no-untyped-call]
-    norm = clip_gradients(state.optimiser, section.gradient_clip)
-    training.pending.append((state.step, torch.stack((loss.losses.detach(), loss.weights, norm))))
-    if on_cpu or len(training.pending) == CHECK_EVERY:
-        _look(training, state)
-    for group in state.optimiser.param_groups:
-        group["lr"] = _rate(training, state, state.step)
-    state.optimiser.step()
-    if state.average is not None and section.ema is not None:
-        update_average(state.average, training.model, state.step, section.ema)
-    state.sums.jets += len(batch)
-    state.step += 1
-
-
-def _look(training: Training, state: TrainingState) -> None:
-    """Adds up what the last steps gave. Raises JettaggerError at the first that is not finite."""
-    if not training.pending:
-        return
-    rows = torch.stack([row for _, row in training.pending]).tolist()
-    for (step, _), row in zip(training.pending, rows, strict=True):
-        if not all(map(math.isfinite, row)):
-            training.pending.clear()
-            _stop(training, state, step, row[2])
-        state.sums.losses += row[0]
-        state.sums.weights += row[1]
-        state.sums.norms += row[2]
-    training.pending.clear()
 
 
 def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
@@ -274,29 +156,12 @@ def _finished(section: TrainingSection, state: TrainingState) -> bool:
     return state.epoch == section.epochs or (stopping is not None and state.best.waited >= stopping.patience)
 
 
-def clip_gradients(optimiser: torch.optim.Optimizer, limit: float | None) -> Tensor:
-    """The norm of the gradient over all parameters; where it exceeds `limit`, it is scaled down to it."""
-    groups = optimiser.param_groups
-    gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    if limit is not None:
-        torch._foreach_mul_(gradients, (limit / norm.clamp(min=limit)))
-    return norm
-
-
 def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Tensor]:
     """The network that is validated and kept: with the mean of its weights, where there is one."""
     model, average = training.model, state.average
     if average is None:
         return model
     return lambda inputs: functional_call(model, average, (inputs,))
-
-
-def _rate(training: Training, state: TrainingState, step: int) -> float:
-    """The learning rate of a step of the epoch in progress."""
-    section = training.section
-    share = rate(step, training.steps, section.schedule)
-    return section.optimiser.lr * share * state.plateau.factor
 
 
 def _identity(training: Training) -> dict[str, Any]:
@@ -307,15 +172,6 @@ def _identity(training: Training) -> dict[str, Any]:
 
 def _line(record: EpochRecord) -> str:
     return json.dumps(asdict(record)) + "\n"
-
-
-def _stop(training: Training, state: TrainingState, step: int, norm: float) -> NoReturn:
-    """Ends a training whose loss or gradient is not finite, with all that can be found out."""
-    steps, section = training.train.steps, training.section
-    batch = next(training.train.epoch(step // steps, step % steps)).to(training.hardware.device)
-    where = f"epoch {step // steps + 1}, batch {step % steps + 1} of {steps} (step {step})"
-    facts = [f"learning rate {_rate(training, state, step):.3g}", f"gradient norm {norm:.3g}"]
-    raise not_finite(training.model, batch, training.hardware, section, where, facts)
 
 
 def _stop_in_validation(training: Training, state: TrainingState, number: int) -> NoReturn:

@@ -1,0 +1,144 @@
+"""The members of an ensemble, each a training of its own."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jettagger import yaml_source
+from jettagger.batch import InputSpec
+from jettagger.data.batches import Batches
+from jettagger.data.spectra import TrainingWeightsResult, loss_weights, weights_of
+from jettagger.files import write_json, written_aside
+from jettagger.tagger import BATCH
+from jettagger.training import checkpoints
+from jettagger.training.augmentation import Mirror
+from jettagger.training.device import Hardware
+from jettagger.training.feeding import kept_on
+from jettagger.training.loop import train_member
+from jettagger.training.progress import Progress
+from jettagger.training.recipe import Recipe, member_folder, new_model
+from jettagger.training.sides import Sides
+from jettagger.training.training import MemberResult, Training
+
+NORMALISATION_JETS = 20_000
+"""Training jets on which shifts and scales are measured: more than their precision needs."""
+
+
+def train_members(
+    recipe: Recipe,
+    sides: Sides,
+    weights: TrainingWeightsResult,
+    output: Path,
+    members: Sequence[int],
+    hardware: Hardware,
+    resume: bool,
+    say: Callable[[str], None],
+) -> list[MemberResult]:
+    """Trains the members, or goes on with them, or reads what came of them."""
+    return [_train_member(recipe, sides, weights, output, k, hardware, resume, say) for k in members]
+
+
+def _train_member(
+    recipe: Recipe,
+    sides: Sides,
+    weights: TrainingWeightsResult,
+    output: Path,
+    member: int,
+    hardware: Hardware,
+    resume: bool,
+    say: Callable[[str], None],
+) -> MemberResult:
+    """Trains one member, or goes on with it, or reads what came of it."""
+    section, folder = recipe.training, member_folder(output, member)
+    if resume and (folder / "result.json").exists():
+        return _read_result(folder)
+    vary = recipe.ensemble.vary
+    stream = member if "batches" in vary else 0
+    model = new_model(recipe, sides, member if "initialisation" in vary else 0)
+    train, validation = batches(recipe, sides, weights, stream, model.inputs)
+    for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
+        say(f"  {warning}")
+    _write_config(recipe, output)
+    result = train_member(
+        Training(
+            model=model,
+            train=kept_on(train, hardware.device),
+            validation=validation,
+            section=section,
+            directory=folder,
+            hardware=hardware,
+            config=identity(recipe, sides),
+            progress=Progress(f"member {member}", section.epochs),
+            member=member,
+            stream=stream,
+            mirror=Mirror(section.reflections, sides.train.spec) if section.reflections else None,
+        ),
+        resume=resume,
+    )
+    write_json(folder / "result.json", _result_document(result))
+    return result
+
+
+def _write_config(recipe: Recipe, output: Path) -> None:
+    """Leaves the resolved config in the run; what members have been trained with stays."""
+    if not (output / "config.yaml").exists() or not any(output.glob("member_*")):
+        with written_aside(output / "config.yaml") as aside:
+            aside.write_text(yaml_source.write(dict(recipe.document)), encoding="utf-8")
+
+
+def identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
+    """All that decides the weights: a checkpoint is only resumed under the same."""
+    document = recipe.document
+    data: dict[str, Any] = {"key": sides.keys, "validation": document["data"].get("validation")}
+    if not isinstance(recipe.data.data.test, dict):
+        data["test"] = recipe.data.data.test
+    if recipe.fold is not None:
+        data |= {"folds": document["data"]["folds"], "fold": recipe.fold}
+    kept = {name: document[name] for name in ("classes", "inputs", "model", "training") if name in document}
+    return {
+        "data": data,
+        "ensemble": {"vary": list(recipe.ensemble.vary)},
+        **kept,
+        "weights": document.get("weights"),
+    }
+
+
+def training_weights(recipe: Recipe, sides: Sides) -> TrainingWeightsResult:
+    """Fitted on the training jets."""
+    return weights_of(sides.train, sides.train_rows, recipe.data.weights.training, sides.train.classes)
+
+
+def batches(
+    recipe: Recipe, sides: Sides, weights: TrainingWeightsResult, stream: int, inputs: InputSpec
+) -> tuple[Batches, Batches]:
+    """Training and validation in batches; jets whose training weight is 0 are left out."""
+    trained_R = weights.factor_R > 0
+    rows, factor = sides.train_rows[trained_R], weights.factor_R[trained_R]
+    sampling = recipe.data.weights.training.method == "sampling"
+    train = Batches(
+        sides.train,
+        rows,
+        recipe.training.batch_size,
+        weights_R=loss_weights(sides.train, rows, None if sampling else factor),
+        factor_R=factor if sampling else None,
+        shuffle=(recipe.training.seed, stream),
+        inputs=inputs,
+    )
+    return train, Batches(sides.validation, sides.validation_rows, BATCH, inputs=inputs)
+
+
+def _result_document(result: MemberResult) -> dict[str, Any]:
+    return {
+        "member": result.member,
+        "best_epoch": result.best_epoch,
+        "best_loss": result.best_loss,
+        "stopped_early": result.stopped_early,
+        "seconds": result.seconds,
+        "jets": result.jets,
+    }
+
+
+def _read_result(folder: Path) -> MemberResult:
+    stored = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return MemberResult(**stored, weights=folder / checkpoints.BEST, history=checkpoints.load_history(folder))

@@ -1,0 +1,77 @@
+"""What the training of one network is made of, and what comes of it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from jettagger.batch import Batch
+from jettagger.models.parts.model import JetModel
+from jettagger.training.augmentation import Mirror
+from jettagger.training.device import Hardware
+from jettagger.training.progress import Progress
+from jettagger.training.schema import TrainingSection
+from jettagger.training.state import EpochRecord
+
+
+class Batches(Protocol):
+    """Jets in batches; an epoch can be entered anywhere and always has the same order."""
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+
+    @property
+    def jets(self) -> int:
+        """Jets in an epoch."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (from 0), from batch `start` on."""
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """What came of the training of one network."""
+
+    member: int
+    weights: Path
+    """The best epoch's weights, a checkpoint that `checkpoints.load_weights` reads."""
+    best_epoch: int
+    """From 1."""
+    best_loss: float
+    """Its validation loss."""
+    history: tuple[EpochRecord, ...]
+    stopped_early: bool
+    seconds: float
+    jets: int
+    """Jets trained on, over all epochs."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What stays the same during the training of one network."""
+
+    model: JetModel
+    train: Batches
+    validation: Batches
+    section: TrainingSection
+    directory: Path
+    """Takes last.pt, previous.pt, best.pt and metrics.jsonl."""
+    hardware: Hardware
+    config: Mapping[str, Any]
+    """All that decides the result; a checkpoint is only resumed under the same."""
+    progress: Progress
+    member: int = 0
+    stream: int = 0
+    """The member whose dropout masks are drawn; not `member` where ensemble.vary leaves batches out."""
+    mirror: Mirror | None = None
+    """Reflects jets at random, where the config asks for it."""
+    pending: list[tuple[int, Tensor]] = field(default_factory=list)
+    """Steps not looked at yet, each with Σ w·l, Σ w and the norm of the gradient."""
+
+    @property
+    def steps(self) -> int:
+        """Steps in all epochs."""
+        return self.section.epochs * self.train.steps

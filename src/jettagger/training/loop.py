@@ -24,6 +24,7 @@ from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.schema import TrainingSection
+from jettagger.training.sharing import kept_together, same_start, share_statistics, unshared
 from jettagger.training.state import EpochRecord, EpochSums, TrainingState, start_average
 from jettagger.training.step import look, make_step
 from jettagger.training.tensorboard import Log
@@ -42,13 +43,16 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     with threads(training.section.threads):
         training.model.to(training.hardware.device)
         state = _start(training, resume)
-        log = Log(training.directory, training.section.tensorboard, state.step)
+        log = Log(training.directory, training.section.tensorboard and training.ranks.first, state.step)
         while not _finished(training.section, state):
             _train_epoch(training, state)
             _close_epoch(training, state, log)
         log.close()
         training.model.load_state_dict(state.best.weights)
-        weights = checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
+        share_statistics(training.model, None)
+        weights = training.directory / checkpoints.BEST
+        if training.ranks.first:
+            checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
     return MemberResult(
         member=training.member,
         weights=weights,
@@ -63,26 +67,39 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
 
 def _start(training: Training, resume: bool) -> TrainingState:
     """A new state, or the last checkpoint's; the folder agrees with it afterwards."""
-    section, directory = training.section, training.directory
+    section, ranks = training.section, training.ranks
+    same_start(ranks, training.model)
+    if section.sync_batch_norm:
+        share_statistics(training.model, ranks)
     state = TrainingState(training.model, build_optimiser(training.model, section.optimiser))
     if section.ema is not None:
         state.average = start_average(training.model)
+    content = ranks.first_does(lambda: _found(training, resume))
+    if content is not None:
+        state.restore(content)
+    if resume:
+        training.progress.say(f"resuming after step {state.step} of {training.steps}")
+    if ranks.first:
+        with written_aside(training.directory / checkpoints.METRICS) as aside:
+            aside.write_text("".join(_line(record) for record in state.history), encoding="utf-8")
+    return state
+
+
+def _found(training: Training, resume: bool) -> dict[str, Any] | None:
+    """The last checkpoint, where there is one and it is asked for."""
+    directory = training.directory
     used = any((directory / name).exists() for name in (checkpoints.LAST, checkpoints.PREVIOUS))
     if used and not resume:
         raise JettaggerError(
             f"{directory} holds a training: --resume goes on with it, or choose another --output"
         )
-    if resume:
-        checkpoints.clear_leftovers(directory)
-        content, remarks = checkpoints.load_last(directory, _identity(training))
-        for remark in remarks:
-            training.progress.say(remark)
-        if content is not None:
-            state.restore(content)
-        training.progress.say(f"resuming after step {state.step} of {training.steps}")
-    with written_aside(directory / checkpoints.METRICS) as aside:
-        aside.write_text("".join(_line(record) for record in state.history), encoding="utf-8")
-    return state
+    if not resume:
+        return None
+    checkpoints.clear_leftovers(directory)
+    content, remarks = checkpoints.load_last(directory, _identity(training))
+    for remark in remarks:
+        training.progress.say(remark)
+    return content
 
 
 def _train_epoch(training: Training, state: TrainingState) -> None:
@@ -101,7 +118,7 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
             now = time.monotonic()
             state.sums.seconds, began = state.sums.seconds + now - began, now
             interval = training.section.checkpoint_seconds
-            if interval is not None and now - saved > interval:
+            if training.ranks.first and interval is not None and now - saved > interval:
                 look(training, state)
                 checkpoints.save_last(training.directory, _identity(training), state.content())
                 saved = time.monotonic()
@@ -110,6 +127,9 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     assert state.step == expected, (
         f"an epoch has {training.train.steps} batches, got {state.step - expected} more"
     )
+    remark = kept_together(training.ranks, training.model)
+    if remark is not None:
+        training.progress.say(remark)
 
 
 def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
@@ -117,11 +137,10 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     began, section, sums = time.monotonic(), training.section, state.sums
     training.model.eval()
     with fed(training.validation.epoch(0), training.hardware.device) as batches:
-        found = validate(_network(training, state), batches, training.hardware)
+        found = validate(_network(training, state), batches, training.hardware, training.ranks)
     if sums.weights <= 0:
-        raise JettaggerError(
-            f"the weights of the training jets add up to {sums.weights:.4g}: check weights.event"
-        )
+        message = f"the weights of the training jets add up to {sums.weights:.4g}: check weights.event"
+        raise training.ranks.of_all(JettaggerError(message))
     if found.bad is not None:
         _stop_in_validation(training, state, found.bad)
     record = EpochRecord(
@@ -142,11 +161,12 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     best = state.best.observe(record, weights, stopping.min_delta if stopping else 0.0)
     state.history.append(record)
     state.sums = EpochSums()
-    if best:
-        checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
-    checkpoints.save_last(training.directory, _identity(training), state.content())
-    with (training.directory / checkpoints.METRICS).open("a", encoding="utf-8") as lines:
-        lines.write(_line(record))
+    if training.ranks.first:
+        if best:
+            checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
+        checkpoints.save_last(training.directory, _identity(training), state.content())
+        with (training.directory / checkpoints.METRICS).open("a", encoding="utf-8") as lines:
+            lines.write(_line(record))
     log.add(record)
     training.progress.end(record, best=best)
 
@@ -167,7 +187,12 @@ def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Ten
 def _identity(training: Training) -> dict[str, Any]:
     """What must be equal on resuming."""
     precision = "bfloat16" if training.hardware.bfloat16 else "float32"
-    return {**training.config, "member": training.member, "precision in use": precision}
+    return {
+        **training.config,
+        "member": training.member,
+        "precision in use": precision,
+        checkpoints.RANKS: training.ranks.world,
+    }
 
 
 def _line(record: EpochRecord) -> str:
@@ -175,6 +200,9 @@ def _line(record: EpochRecord) -> str:
 
 
 def _stop_in_validation(training: Training, state: TrainingState, number: int) -> NoReturn:
-    batch = next(training.validation.epoch(0, number)).to(training.hardware.device)
+    validation = training.validation if training.whole is None else training.whole[1]
+    batch = next(validation.epoch(0, number)).to(training.hardware.device)
     where, facts = f"the validation after epoch {state.epoch + 1}", [f"after step {state.step}"]
-    raise not_finite(training.model, batch, training.hardware, training.section, where, facts)
+    with unshared(training.model, training.rows):
+        error = not_finite(training.model, batch, training.hardware, training.section, where, facts)
+    raise training.ranks.of_all(error)

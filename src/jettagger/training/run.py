@@ -20,9 +20,11 @@ from jettagger.errors import JettaggerError
 from jettagger.files import check_writable, write_json
 from jettagger.training import checkpoints
 from jettagger.training.bundle import bundle
-from jettagger.training.device import choose_hardware, threads
+from jettagger.training.device import Hardware, choose_hardware, threads
+from jettagger.training.distribution import Ranks, connected, device_of, found_ranks
 from jettagger.training.members import identity, train_members, training_weights
 from jettagger.training.recipe import Recipe, member_folder
+from jettagger.training.schema import TrainingSection
 from jettagger.training.sides import Filling, Sides, prepare_sides
 from jettagger.training.training import MemberResult
 
@@ -64,19 +66,33 @@ def train(
             f"--member {member}: ensemble.members is {len(members)}; members are counted from 0"
         )
     chosen = list(members) if member is None else [member]
-    hardware = choose_hardware(recipe.training.device, recipe.training.precision)
-    _check_output(output, chosen, resume=resume, overwrite=overwrite)
-    with threads(recipe.training.threads):
-        say(f"training on {hardware.description}")
-        sides = prepare_sides(recipe.data, recipe.baselines, say, Filling(workers=workers), fold=fold)
+    ranks = found_ranks()
+    hardware = choose_hardware(device_of(ranks, recipe.training.device), recipe.training.precision)
+    say = ranks.saying(say)
+    if ranks.restarts:  # torchrun starts the same command again
+        resume, overwrite = True, False
+    with (
+        threads(recipe.training.threads),
+        connected(ranks, hardware.device, recipe.training.rank_timeout) as ranks,
+    ):
+        ranks.first_does(lambda: _check_output(output, chosen, resume=resume, overwrite=overwrite))
+        for line in describe_ranks(ranks, recipe.training, hardware):
+            say(line)
+        sides = _shared_sides(recipe, ranks, say, workers)
         weights = training_weights(recipe, sides)
         for note in weights.notes:
             say(f"  {note}")
-        _check_finished(recipe, sides, output, [k for k in members if not (overwrite and k in chosen)])
-        if overwrite:
-            _clear(output, None if member is None else chosen)
-        _fit_baselines(recipe, sides, weights, output, say)
-        results = train_members(recipe, sides, weights, output, chosen, hardware, resume, say)
+
+        def begin() -> None:
+            _check_finished(recipe, sides, output, [k for k in members if not (overwrite and k in chosen)])
+            if overwrite:
+                _clear(output, None if member is None else chosen)
+            _fit_baselines(recipe, sides, weights, output, say)
+
+        ranks.first_does(begin)
+        results = _train_all(recipe, sides, weights, output, chosen, hardware, resume, say, ranks)
+        if not ranks.first:
+            return RunSummary(output, None, tuple(results), time.monotonic() - began)
         missing = [k for k in members if not (member_folder(output, k) / "result.json").exists()]
         if missing:
             say(f"the tagger waits for members {', '.join(map(str, missing))}")
@@ -86,6 +102,66 @@ def train(
     write_json(output / "run.json", {**tagger.card, "hardware": hardware.description, "seconds": seconds})
     say(f"tagger: {output / 'tagger'} ({seconds:.0f} s)")
     return RunSummary(output, output / "tagger", tuple(results), seconds)
+
+
+def describe_ranks(ranks: Ranks, section: TrainingSection, hardware: Hardware) -> list[str]:
+    """Where the training runs, who shares its batches, and its learning rate where that follows the batch.
+
+    Raises JettaggerError where the ranks would not compute the same.
+    """
+    lines = [f"training on {hardware.description}"]
+    if ranks.world > 1:
+        ranks.check_same("precision (write it into training.precision)", hardware.bfloat16)
+        devices = ranks.gathered_by_all(str(hardware.device))
+        shared = (
+            f"batches of {section.batch_size} jets, about {section.batch_size / ranks.world:.4g} on each rank"
+            if section.ranks == "batch"
+            else "each trains members of its own"
+        )
+        lines.append(f"{ranks.world} ranks on {', '.join(dict.fromkeys(devices))}: {shared}")
+    if section.lr_scaling.name != "none":
+        lines.append(
+            f"learning rate {section.peak_rate:.4g}: optimiser.lr {section.optimiser.lr:.4g}, scaled"
+            f" ({section.lr_scaling.name}) from batches of {section.lr_scaling.reference} jets to {section.batch_size}"
+        )
+    return lines
+
+
+def _shared_sides(recipe: Recipe, ranks: Ranks, say: Callable[[str], None], workers: int | None) -> Sides:
+    """The sides. Rank 0 prepares them; then the others find them prepared, or prepare them on their own disks."""
+    sides: Sides | None = None
+
+    def prepare() -> None:
+        nonlocal sides
+        sides = prepare_sides(recipe.data, recipe.baselines, say, Filling(workers=workers), fold=recipe.fold)
+
+    ranks.first_does(prepare)
+    if sides is None:
+        prepare()
+    assert sides is not None
+    ranks.check_same("the prepared jets", (sides.keys, len(sides.train_rows), len(sides.validation_rows)))
+    return sides
+
+
+def _train_all(
+    recipe: Recipe,
+    sides: Sides,
+    weights: TrainingWeightsResult,
+    output: Path,
+    chosen: Sequence[int],
+    hardware: Hardware,
+    resume: bool,
+    say: Callable[[str], None],
+    ranks: Ranks,
+) -> list[MemberResult]:
+    """All ranks train one member after the other, or each its own; rank 0 then waits for all."""
+    if recipe.training.ranks == "batch":
+        return train_members(recipe, sides, weights, output, chosen, hardware, resume, say, ranks)
+    mine = chosen[ranks.rank :: ranks.world]
+    results = train_members(recipe, sides, weights, output, mine, hardware, resume, say)
+    for _ in ranks.reports("done"):
+        pass
+    return results
 
 
 def _check_output(output: Path, members: Sequence[int], *, resume: bool, overwrite: bool) -> None:

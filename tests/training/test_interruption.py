@@ -176,16 +176,16 @@ def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
 def test_the_command_goes_on_by_itself(toy_folder: Path, tmp_path: Path) -> None:
     """Interrupted in its first member and in its second; each time the very same command goes on."""
     alone, cut = tmp_path / "alone", tmp_path / "cut"
-    running = started(toy_folder, alone, "training.epochs=40")
+    running = started(toy_folder, alone, "training.epochs=15")
     for member in (0, 1):
-        process = started(toy_folder, cut, "training.epochs=40")
+        process = started(toy_folder, cut, "training.epochs=15")
         wait_for(cut / f"member_{member}" / LAST, process)
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate(timeout=60)
         assert process.returncode == interruption.STATUS, error
         assert "jettagger: interrupted by SIGTERM after step" in error
         assert json.loads((cut / f"member_{member}" / MARKER).read_text())["step"] > 0
-    process = started(toy_folder, cut, "training.epochs=40")
+    process = started(toy_folder, cut, "training.epochs=15")
     out, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
     assert "going on with what SIGTERM interrupted" in out
@@ -195,7 +195,7 @@ def test_the_command_goes_on_by_itself(toy_folder: Path, tmp_path: Path) -> None
     assert sha256(cut / weights) == sha256(alone / weights)
     assert not list(cut.rglob(MARKER))
     assert not list(cut.rglob(".*"))
-    process = started(toy_folder, cut, "training.epochs=40")
+    process = started(toy_folder, cut, "training.epochs=15")
     process.communicate(timeout=60)
     assert process.returncode == 2, "a run that has ended is not gone on with unasked"
 
@@ -205,8 +205,9 @@ import sys, time
 from pathlib import Path
 from jettagger import cli
 from jettagger.training import run
+began = Path(sys.argv[1])
 def waiting(*given, **named):
-    Path(sys.argv[1]).touch()
+    began.touch()
     time.sleep(50)
 run.prepare_sides = waiting
 sys.argv[:2] = ["jettagger"]

@@ -8,7 +8,7 @@ else goes through rank 0, which alone reads and writes the run's folder.
 import os
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -55,17 +55,13 @@ class Ranks:
     local: int = 0
     """Its number among those of its machine."""
     restarts: int = 0
-    """How often torchrun has started the ranks again (--max-restarts)."""
+    """How often torchrun has started the ranks again (--max-restarts): then the command goes on."""
     link: _Link | None = None
 
     @property
     def first(self) -> bool:
         """Whether it is the one that writes and speaks."""
         return self.rank == 0
-
-    def alone(self) -> "Ranks":
-        """This process, as one that trains without the others."""
-        return Ranks()
 
     def saying(self, say: Callable[[str], None]) -> Callable[[str], None]:
         """`say` on rank 0; on the others nothing."""
@@ -95,11 +91,9 @@ class Ranks:
         result: Tensor = _Sum.apply(x, self)  # type: ignore[no-untyped-call]
         return result
 
-    def any(self, flag: bool) -> bool:
-        """Whether `flag` is set on any rank."""
-        if self.link is None:
-            return flag
-        return any(self.gathered_by_all(flag))
+    def agreed(self, said: str | None) -> str | None:
+        """What the first rank says that says something, on all ranks."""
+        return next((one for one in self.gathered_by_all(said) if one is not None), None)
 
     def first_does(self, work: Callable[[], T]) -> T:
         """What rank 0 gets from `work`, on all ranks; the others wait for as long as it takes.
@@ -149,16 +143,15 @@ class Ranks:
             dist.all_gather_object(found, value, group=self.link.control)
         return found
 
-    def reports(self, text: str) -> Iterator[tuple[int, str]]:
-        """On rank 0 what each rank says at its end, as it comes, however long that takes; the others go on."""
+    def wait_for_all(self) -> None:
+        """Rank 0 waits until all ranks have come here, however long that takes; the others go on."""
         if self.link is None:
-            yield 0, text
             return
         topic = self.link.topic()
         with self._contact():
-            self.link.store.set(f"{topic}/{self.rank}", text)
+            self.link.store.set(f"{topic}/{self.rank}", "")
         for rank in range(self.world) if self.first else ():
-            yield rank, self._awaited(f"{topic}/{rank}").decode()
+            self._awaited(f"{topic}/{rank}")
 
     def check_same(self, what: str, value: Any) -> None:
         """Raises JettaggerError, on all ranks, where they differ in what they must have in common."""

@@ -10,6 +10,7 @@ RUN/tagger/           the bundle
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +20,15 @@ from jettagger.data.spectra import TrainingWeightsResult, loss_weights
 from jettagger.errors import JettaggerError
 from jettagger.files import check_writable, write_json
 from jettagger.training import checkpoints
+from jettagger.training.among_ranks import common_sides, describe_ranks, members_of, sharing
 from jettagger.training.bundle import bundle
-from jettagger.training.device import Hardware, choose_hardware, threads
+from jettagger.training.device import choose_hardware, threads
 from jettagger.training.distribution import Ranks, connected, device_of, found_ranks
+from jettagger.training.interruption import interrupted_before, marking
 from jettagger.training.members import identity, train_members, training_weights
 from jettagger.training.recipe import Recipe, member_folder
 from jettagger.training.schema import TrainingSection
-from jettagger.training.sides import Filling, Sides, prepare_sides
+from jettagger.training.sides import Filling, Sides
 from jettagger.training.training import MemberResult
 
 
@@ -69,16 +72,20 @@ def train(
     ranks = found_ranks()
     hardware = choose_hardware(device_of(ranks, recipe.training.device), recipe.training.precision)
     say = ranks.saying(say)
-    if ranks.restarts:  # torchrun starts the same command again
-        resume, overwrite = True, False
     with (
         threads(recipe.training.threads),
         connected(ranks, hardware.device, recipe.training.rank_timeout) as ranks,
+        _marking(output, chosen, ranks, recipe.training, overwriting=overwrite),
     ):
+        cause = None if resume else _interrupted(output, chosen, ranks, overwrite)
+        if cause is not None:
+            say(f"going on with what {cause} interrupted; remove {output} to begin anew")
+            resume, overwrite = True, False
+        mine = members_of(ranks, recipe.training, chosen)
         ranks.first_does(lambda: _check_output(output, chosen, resume=resume, overwrite=overwrite))
         for line in describe_ranks(ranks, recipe.training, hardware):
             say(line)
-        sides = _shared_sides(recipe, ranks, say, workers)
+        sides = common_sides(recipe, ranks, say, Filling(workers=workers))
         weights = training_weights(recipe, sides)
         for note in weights.notes:
             say(f"  {note}")
@@ -90,7 +97,11 @@ def train(
             _fit_baselines(recipe, sides, weights, output, say)
 
         ranks.first_does(begin)
-        results = _train_all(recipe, sides, weights, output, chosen, hardware, resume, say, ranks)
+        results = train_members(
+            recipe, sides, weights, output, mine, hardware, resume, say, sharing(ranks, recipe.training)
+        )
+        if recipe.training.ranks == "members":
+            ranks.wait_for_all()
         if not ranks.first:
             return RunSummary(output, None, tuple(results), time.monotonic() - began)
         missing = [k for k in members if not (member_folder(output, k) / "result.json").exists()]
@@ -104,64 +115,20 @@ def train(
     return RunSummary(output, output / "tagger", tuple(results), seconds)
 
 
-def describe_ranks(ranks: Ranks, section: TrainingSection, hardware: Hardware) -> list[str]:
-    """Where the training runs, who shares its batches, and its learning rate where that follows the batch.
-
-    Raises JettaggerError where the ranks would not compute the same.
-    """
-    lines = [f"training on {hardware.description}"]
-    if ranks.world > 1:
-        ranks.check_same("precision (write it into training.precision)", hardware.bfloat16)
-        devices = ranks.gathered_by_all(str(hardware.device))
-        shared = (
-            f"batches of {section.batch_size} jets, about {section.batch_size / ranks.world:.4g} on each rank"
-            if section.ranks == "batch"
-            else "each trains members of its own"
-        )
-        lines.append(f"{ranks.world} ranks on {', '.join(dict.fromkeys(devices))}: {shared}")
-    if section.lr_scaling.name != "none":
-        lines.append(
-            f"learning rate {section.peak_rate:.4g}: optimiser.lr {section.optimiser.lr:.4g}, scaled"
-            f" ({section.lr_scaling.name}) from batches of {section.lr_scaling.reference} jets to {section.batch_size}"
-        )
-    return lines
+def _interrupted(output: Path, members: Sequence[int], ranks: Ranks, overwriting: bool) -> str | None:
+    """What ended the command that is to go on by itself; None where it begins anew."""
+    if ranks.restarts:
+        return "the loss of a rank"
+    folders = [member_folder(output, k) for k in members]
+    return ranks.first_does(lambda: interrupted_before(folders, overwriting=overwriting))
 
 
-def _shared_sides(recipe: Recipe, ranks: Ranks, say: Callable[[str], None], workers: int | None) -> Sides:
-    """The sides. Rank 0 prepares them; then the others find them prepared, or prepare them on their own disks."""
-    sides: Sides | None = None
-
-    def prepare() -> None:
-        nonlocal sides
-        sides = prepare_sides(recipe.data, recipe.baselines, say, Filling(workers=workers), fold=recipe.fold)
-
-    ranks.first_does(prepare)
-    if sides is None:
-        prepare()
-    assert sides is not None
-    ranks.check_same("the prepared jets", (sides.keys, len(sides.train_rows), len(sides.validation_rows)))
-    return sides
-
-
-def _train_all(
-    recipe: Recipe,
-    sides: Sides,
-    weights: TrainingWeightsResult,
-    output: Path,
-    chosen: Sequence[int],
-    hardware: Hardware,
-    resume: bool,
-    say: Callable[[str], None],
-    ranks: Ranks,
-) -> list[MemberResult]:
-    """All ranks train one member after the other, or each its own; rank 0 then waits for all."""
-    if recipe.training.ranks == "batch":
-        return train_members(recipe, sides, weights, output, chosen, hardware, resume, say, ranks)
-    mine = chosen[ranks.rank :: ranks.world]
-    results = train_members(recipe, sides, weights, output, mine, hardware, resume, say)
-    for _ in ranks.reports("done"):
-        pass
-    return results
+def _marking(
+    output: Path, members: Sequence[int], ranks: Ranks, section: TrainingSection, *, overwriting: bool
+) -> AbstractContextManager[None]:
+    """See `marking`; a folder is marked by one rank."""
+    marked = [] if section.ranks == "batch" and not ranks.first else members_of(ranks, section, members)
+    return marking([member_folder(output, k) for k in marked], overwriting=overwriting)
 
 
 def _check_output(output: Path, members: Sequence[int], *, resume: bool, overwrite: bool) -> None:

@@ -6,9 +6,23 @@ import torch
 from torch import nn
 
 from jettagger.batch import Batch
+from jettagger.errors import JettaggerError
 from jettagger.training.device import Hardware
 from jettagger.training.schema import SwaSection, TrainingSection
 from jettagger.training.state import TrainingState, Weights
+
+
+def average_of(model: nn.Module, section: TrainingSection, steps: int) -> Weights | None:
+    """The mean that the config asks for, before the first of `steps` steps; None where it asks for none.
+
+    Raises JettaggerError where no weights would enter it.
+    """
+    if section.swa is not None and not enters(steps - 1, steps, section.swa):
+        raise JettaggerError(
+            f"training.swa: no weights enter the mean: none of {steps} steps is after {section.swa.start:g}"
+            " of them; write a smaller swa.start, or more epochs"
+        )
+    return start_average(model) if section.ema is not None or section.swa is not None else None
 
 
 def start_average(model: nn.Module) -> Weights:

@@ -6,6 +6,7 @@ else goes through rank 0, which alone reads and writes the run's folder.
 """
 
 import os
+import pickle
 import re
 import time
 from collections.abc import Callable, Generator
@@ -143,15 +144,17 @@ class Ranks:
             dist.all_gather_object(found, value, group=self.link.control)
         return found
 
-    def wait_for_all(self) -> None:
-        """Rank 0 waits until all ranks have come here, however long that takes; the others go on."""
+    def collected(self, value: T) -> list[T]:
+        """On rank 0 the values of all ranks, for which it waits as long as it takes; on the others their own."""
         if self.link is None:
-            return
+            return [value]
         topic = self.link.topic()
         with self._contact():
-            self.link.store.set(f"{topic}/{self.rank}", "")
-        for rank in range(self.world) if self.first else ():
-            self._awaited(f"{topic}/{rank}")
+            self.link.store.set(f"{topic}/{self.rank}", pickle.dumps(value).hex())
+        if not self.first:
+            return [value]
+        found = (self._awaited(f"{topic}/{rank}").decode() for rank in range(self.world))
+        return [pickle.loads(bytes.fromhex(text)) for text in found]
 
     def check_same(self, what: str, value: Any) -> None:
         """Raises JettaggerError, on all ranks, where they differ in what they must have in common."""

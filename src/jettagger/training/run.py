@@ -11,9 +11,10 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from jettagger.advice import advise_members
 from jettagger.baselines import fit_trees
 from jettagger.data import splits
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights
@@ -101,7 +102,11 @@ def train(
             recipe, sides, weights, output, mine, hardware, resume, say, sharing(ranks, recipe.training)
         )
         if recipe.training.ranks == "members":
-            ranks.wait_for_all()
+            every = [result for part in ranks.collected(results) for result in part]
+            results = sorted(every, key=lambda result: result.member)
+        histories = [[asdict(record) for record in result.history] for result in results]
+        for sentence in advise_members(histories, len(sides.train.classes)):
+            say(sentence)
         if not ranks.first:
             return RunSummary(output, None, tuple(results), time.monotonic() - began)
         missing = [k for k in members if not (member_folder(output, k) / "result.json").exists()]

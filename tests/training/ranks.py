@@ -2,6 +2,8 @@
 
 `ranks.py JOBS`: a JSON list of {config, overrides, output, world, resume, double, kill: [rank, step]}. Each rank calls
 `run.train` as torchrun would have it; what it says goes to OUTPUT.RANK.txt. Prints the exit statuses of each job.
+
+`torchrun … ranks.py torchrun RANK STEP train CONFIG …` is the command line, but that RANK dies at STEP once.
 """
 
 import contextlib
@@ -21,7 +23,7 @@ import torch
 import torch._dynamo  # optimisers import it at their first step, which takes seconds
 import torch.distributed
 
-from jettagger import configuration
+from jettagger import cli, configuration
 from jettagger.batch import Batch
 from jettagger.data.batches import Batches
 from jettagger.errors import JettaggerError
@@ -122,7 +124,21 @@ def start(job: dict[str, Any], rank: int, port: int) -> int:
         os._exit(status)
 
 
+def under_torchrun(victim: int, step: int) -> None:
+    """The command line, in one of the processes that torchrun started; the victim dies in its first life."""
+    import faulthandler
+
+    faulthandler.dump_traceback_later(25)
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and int(os.environ["RANK"]) == victim:
+        arm(step)
+    cli.main()
+
+
 def main() -> None:
+    if sys.argv[1] == "torchrun":
+        victim, step = map(int, sys.argv[2:4])
+        del sys.argv[1:4]
+        under_torchrun(victim, step)
     torch.set_num_threads(1)
     for job in json.loads(sys.argv[1]):
         with socket.socket() as probe:

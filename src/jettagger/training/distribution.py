@@ -283,6 +283,8 @@ def connected(ranks: Ranks, device: torch.device, timeout: float) -> Generator[R
         torch.cuda.set_device(device)
     with ranks._contact():
         store, _, _ = next(rendezvous("env://", timeout=limit))
+        # torchrun keeps its store: what ranks that are gone have left there is not for those after them.
+        store = PrefixStore(f"jettagger/{ranks.restarts}", store)
         store.set_timeout(limit)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",

@@ -169,7 +169,7 @@ class Attention(nn.Module):
         x = features_of(particles)
         scores = full_precision(particles.with_features(self.score(self.dropout(x))))
         weights = softmax_over_particles(scores).unsqueeze(-1)
-        shares = x.reshape(*x.shape[:-1], self.heads, -1)
+        shares = x.reshape(*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
         return particles.with_features((shares * weights).flatten(-2)).sum()
 
 

@@ -4,6 +4,8 @@ Whatever the user did wrong ends in one message on standard error and exit statu
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -44,7 +46,8 @@ def main() -> NoReturn:
     except JettaggerError as error:
         if debug:
             raise
-        print(f"jettagger: error: {error}", file=sys.stderr)
+        if not error.said:
+            print(f"jettagger: error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         print("jettagger: interrupted", file=sys.stderr)
@@ -78,19 +81,53 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a network or an ensemble, and write the tagger."""
-    from jettagger import configuration
-    from jettagger.training import run
+    """Train a network or an ensemble, and write the tagger.
 
-    loaded = configuration.load(config, set_ or ())
-    run.train(
-        configuration.recipe(loaded),
-        output or Path("runs") / (config.stem if fold is None else f"{config.stem}-fold_{fold}"),
-        resume=resume,
-        overwrite=overwrite,
-        member=member,
-        workers=workers,
-        fold=fold,
+    SIGTERM and SIGUSR1 end it after the step in progress with exit status 75; the same command then goes on.
+    """
+    from jettagger.training import interruption
+
+    with _said_at_the_end(interruption.Interrupted, interruption.STATUS), interruption.heeded():
+        from jettagger import configuration
+        from jettagger.training import run
+
+        loaded = configuration.load(config, set_ or ())
+        run.train(
+            configuration.recipe(loaded),
+            output or Path("runs") / (config.stem if fold is None else f"{config.stem}-fold_{fold}"),
+            resume=resume,
+            overwrite=overwrite,
+            member=member,
+            workers=workers,
+            fold=fold,
+            say=_say,
+        )
+
+
+@app.command("find-lr")
+def find_lr(
+    config: ConfigFile,
+    set_: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Scan and figure [default: find-lr/<config name>]."
+        ),
+    ] = None,
+    lowest: Annotated[float, typer.Option("--lowest", metavar="LR", help="First rate.")] = 1e-6,
+    highest: Annotated[float, typer.Option("--highest", metavar="LR", help="Last rate.")] = 10.0,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", help="Steps of the optimiser.")] = 300,
+) -> None:
+    """Try learning rates from low to high on a config's network, and suggest one; trains nothing."""
+    from jettagger import configuration
+    from jettagger.report.rate_run import find_rate
+    from jettagger.training.rate_finder import ScanRange
+
+    find_rate(
+        configuration.recipe(configuration.load(config, set_ or ())),
+        output or Path("find-lr") / config.stem,
+        name=config.stem,
+        chosen=ScanRange(lowest, highest, steps),
         say=_say,
     )
 
@@ -301,6 +338,16 @@ def schema() -> None:
     from jettagger import configuration
 
     typer.echo(json.dumps(configuration.json_schema(), indent=2))
+
+
+@contextmanager
+def _said_at_the_end(kind: type[BaseException], status: int) -> Iterator[None]:
+    """Prints an exception of this kind, and ends the command with the status."""
+    try:
+        yield
+    except kind as error:
+        print(f"jettagger: {error} (exit status {status})", file=sys.stderr)
+        raise SystemExit(status) from None
 
 
 def _say(line: Any) -> None:

@@ -1,14 +1,15 @@
 """P-CNN: a one-dimensional ResNet along the particles of a jet, hardest first.
 
-Shapes: B jets, P particle slots, F features, C classes; (B, F, 1, P) is an image with one row. Introduced for Top tagging in arXiv:1902.09914, after
-DeepAK8 (arXiv:2004.08262); layers as in arXiv:2202.03772. Its padding is part of what it sees: convolutions,
-batch normalisation and the mean run over all slots, of which those without a particle hold zeros at first.
+Shapes: B jets, P particle slots, F features, C classes; (B, F, 1, P) is an image with one row.
+
+Introduced for Top tagging in arXiv:1902.09914, after DeepAK8 (arXiv:2004.08262); layers as in arXiv:2202.03772. Its
+padding is part of what it sees: convolutions, batch normalisation and the mean run over all slots, of which those
+without a particle hold zeros at first.
 """
 
 from itertools import pairwise
 from typing import Annotated, Literal, TypeGuard
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -80,11 +81,13 @@ class Unit(nn.Module):
 
     def forward(self, x: Jets) -> Jets:
         """F features -> G; with stride 2 half the slots."""
-        changed = self.second(self.first(x))
-        added = x if self.shortcut is None else self.shortcut(x)
+        changed: Jets = self.second(self.first(x))
+        added: Jets = x if self.shortcut is None else self.shortcut(x)
         if isinstance(changed, Slots) and isinstance(added, Slots):
             return changed.plus(added)
-        return torch.add(changed, added)
+        assert isinstance(changed, Tensor)
+        assert isinstance(added, Tensor)
+        return changed + added
 
 
 class Shortcut(nn.Module):

@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jettagger import yaml_source
 from jettagger.batch import InputSpec
 from jettagger.data.batches import Batches
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights, weights_of
-from jettagger.files import write_json, written_aside
+from jettagger.files import write_json
 from jettagger.tagger import BATCH
 from jettagger.training import checkpoints
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import Hardware
 from jettagger.training.feeding import kept_on
 from jettagger.training.loop import train_member
+from jettagger.training.outcome import piece_name
 from jettagger.training.progress import Progress
 from jettagger.training.recipe import Recipe, member_folder, new_model
 from jettagger.training.sides import Sides
@@ -50,7 +50,7 @@ def _train_member(
     say: Callable[[str], None],
 ) -> MemberResult:
     """Trains one member, or goes on with it, or reads what came of it."""
-    section, folder = recipe.training, member_folder(output, member)
+    section, folder = recipe.training, member_folder(output, member, recipe.fold)
     if resume and (folder / "result.json").exists():
         return _read_result(folder)
     vary = recipe.ensemble.vary
@@ -59,7 +59,6 @@ def _train_member(
     train, validation = batches(recipe, sides, weights, stream, model.inputs)
     for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
         say(f"  {warning}")
-    _write_config(recipe, output)
     result = train_member(
         Training(
             model=model,
@@ -69,7 +68,7 @@ def _train_member(
             directory=folder,
             hardware=hardware,
             config=identity(recipe, sides),
-            progress=Progress(f"member {member}", section.epochs),
+            progress=Progress(piece_name(recipe.fold, member), section.epochs),
             member=member,
             stream=stream,
             mirror=Mirror(section.reflections, sides.train.spec) if section.reflections else None,
@@ -78,13 +77,6 @@ def _train_member(
     )
     write_json(folder / "result.json", _result_document(result))
     return result
-
-
-def _write_config(recipe: Recipe, output: Path) -> None:
-    """Leaves the resolved config in the run; what members have been trained with stays."""
-    if not (output / "config.yaml").exists() or not any(output.glob("member_*")):
-        with written_aside(output / "config.yaml") as aside:
-            aside.write_text(yaml_source.write(dict(recipe.document)), encoding="utf-8")
 
 
 def identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:

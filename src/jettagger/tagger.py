@@ -149,7 +149,7 @@ class Tagger:
             return needed | self._columns.extra_branches(available, where=where)
         except JettaggerError as error:
             raise JettaggerError(
-                f"{error}. It tells which network never saw a jet (data.folds: this tagger holds the networks of "
+                f"{error}\nIt tells which network never saw a jet (data.folds: this tagger holds the networks of "
                 f"{len(self.folds)} folds). For jets that none of them was trained on, ask for the mean over folds: "
                 "--mean-over-folds, or Tagger.mean_over_folds()"
             ) from error

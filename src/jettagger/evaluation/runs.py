@@ -204,7 +204,7 @@ def _with_advice(run: Run, prepare_them: Callable[[], Prepared]) -> Prepared:
         if not run.tagger.folds or splits.FOLD not in str(error):
             raise
         raise JettaggerError(
-            f"{error}. It tells which network of {run.name} never saw a jet. For jets that none of them was trained "
+            f"{error}\nIt tells which network of {run.name} never saw a jet. For jets that none of them was trained "
             "on, ask for the mean over folds: --mean-over-folds"
         ) from error
 

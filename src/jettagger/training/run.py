@@ -24,6 +24,7 @@ from jettagger.files import check_writable, one_at_a_time, write_json, written_a
 from jettagger.training import checkpoints, outcome
 from jettagger.training.bundle import bundle
 from jettagger.training.device import Hardware, choose_hardware, threads
+from jettagger.training.interruption import interrupted_before, marking
 from jettagger.training.members import identity, train_members, training_weights
 from jettagger.training.outcome import Piece
 from jettagger.training.recipe import Recipe, fold_folder, member_folder
@@ -67,8 +68,12 @@ def train(
     chosen = _chosen(recipe, fold, member)
     folds = list(dict.fromkeys(piece.fold for piece in chosen))
     hardware = choose_hardware(recipe.training.device, recipe.training.precision)
+    folders = [member_folder(output, k, number) for number, k in chosen]
+    if not resume and (name := interrupted_before(folders, overwriting=overwrite)) is not None:
+        say(f"going on with what {name} interrupted; remove {output} to begin anew")
+        resume, overwrite = True, False
     _check_output(recipe, output, chosen, resume=resume, overwrite=overwrite)
-    with threads(recipe.training.threads):
+    with threads(recipe.training.threads), marking(folders, overwriting=overwrite):
         say(f"training on {hardware.description}")
         sides = prepare_folds(recipe.data, recipe.baselines, folds, say, Filling(workers=workers))
         kept = [piece for piece in outcome.all_pieces(recipe) if not (overwrite and piece in chosen)]

@@ -10,15 +10,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from jettagger.advice import Epoch
 from jettagger.uncertainty.decomposition import Decomposition
 
 Evaluated = Literal["test", "data", "folds", "fold"]
 """Which jets: those of `data.test`; those of --data; all training jets, each by networks of the fold that held it
 out; those of one fold, which alone was held out."""
-
-Epoch = Mapping[str, float | None]
-"""One epoch of a training: `epoch` (from 1), `train_loss`, `validation_loss`, `lr`, and what else
-was recorded, such as `auc`."""
 
 
 @dataclass(frozen=True)

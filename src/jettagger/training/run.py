@@ -12,10 +12,11 @@ With `data.folds`, members and baselines of fold F lie in RUN/fold_F/; the bundl
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jettagger import yaml_source
+from jettagger.advice import advise_members
 from jettagger.baselines import fit_trees
 from jettagger.data import splits
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights
@@ -144,7 +145,11 @@ def _train_fold(
     for note in weights.notes:
         say(f"  {note}")
     _fit_baselines(recipe, sides, weights, fold_folder(output, recipe.fold), say)
-    return train_members(recipe, sides, weights, output, members, hardware, resume, say)
+    results = train_members(recipe, sides, weights, output, members, hardware, resume, say)
+    histories = [[asdict(record) for record in result.history] for result in results]
+    for sentence in advise_members(histories, len(sides.train.classes)):
+        say(sentence if recipe.fold is None else f"fold {recipe.fold}: {sentence}")
+    return results
 
 
 def _write_tagger(

@@ -12,7 +12,9 @@ With `data.folds`, members and baselines of fold F lie in RUN/fold_F/; the bundl
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from jettagger import yaml_source
@@ -23,12 +25,15 @@ from jettagger.data.spectra import TrainingWeightsResult, loss_weights
 from jettagger.errors import JettaggerError
 from jettagger.files import check_writable, one_at_a_time, write_json, written_aside
 from jettagger.training import checkpoints, outcome
+from jettagger.training.among_ranks import common_sides, describe_ranks, share_of, sharing
 from jettagger.training.bundle import bundle
 from jettagger.training.device import Hardware, choose_hardware, threads
+from jettagger.training.distribution import Ranks, connected, device_of, found_ranks
 from jettagger.training.interruption import interrupted_before, marking
 from jettagger.training.members import identity, train_members, training_weights
 from jettagger.training.outcome import Piece
 from jettagger.training.recipe import Recipe, fold_folder, member_folder
+from jettagger.training.schema import TrainingSection
 from jettagger.training.sides import Filling, Sides, prepare_folds
 from jettagger.training.training import MemberResult
 
@@ -67,26 +72,42 @@ def train(
     """
     began = time.monotonic()
     chosen = _chosen(recipe, fold, member)
-    folds = list(dict.fromkeys(piece.fold for piece in chosen))
-    hardware = choose_hardware(recipe.training.device, recipe.training.precision)
-    folders = [member_folder(output, k, number) for number, k in chosen]
-    if not resume and (name := interrupted_before(folders, overwriting=overwrite)) is not None:
-        say(f"going on with what {name} interrupted; remove {output} to begin anew")
-        resume, overwrite = True, False
-    _check_output(recipe, output, chosen, resume=resume, overwrite=overwrite)
-    with threads(recipe.training.threads), marking(folders, overwriting=overwrite):
-        say(f"training on {hardware.description}")
-        sides = prepare_folds(recipe.data, recipe.baselines, folds, say, Filling(workers=workers))
-        kept = [piece for piece in outcome.all_pieces(recipe) if not (overwrite and piece in chosen)]
-        _check_same_config(recipe, sides, output, kept)
-        if overwrite:
-            _clear(recipe, output, chosen)
-        _write_config(recipe, output)
-        results: list[MemberResult] = []
+    folds = _folds_of(chosen)
+    ranks = found_ranks()
+    hardware = choose_hardware(device_of(ranks, recipe.training.device), recipe.training.precision)
+    say = ranks.saying(say)
+    with (
+        threads(recipe.training.threads),
+        connected(ranks, hardware.device, recipe.training.rank_timeout) as ranks,
+        _marking(output, chosen, ranks, recipe.training, overwriting=overwrite),
+    ):
+        cause = None if resume else _interrupted(output, chosen, ranks, overwrite)
+        if cause is not None:
+            say(f"going on with what {cause} interrupted; remove {output} to begin anew")
+            resume, overwrite = True, False
+        ranks.first_does(lambda: _check_output(recipe, output, chosen, resume=resume, overwrite=overwrite))
+        for line in describe_ranks(ranks, recipe.training, hardware):
+            say(line)
+        sides = common_sides(recipe, folds, ranks, say, Filling(workers=workers))
+        weights_of = lru_cache(1)(lambda number: training_weights(recipe, sides[number]))
+        ranks.first_does(lambda: _begin(recipe, sides, weights_of, output, chosen, overwrite, say))
+        trained: list[tuple[Piece, MemberResult]] = []
         for number in folds:
-            members = [piece.member for piece in chosen if piece.fold == number]
-            part = recipe._replace(fold=number)
-            results += _train_fold(part, sides[number], output, members, hardware, resume, say)
+            part, shared = recipe._replace(fold=number), sharing(ranks, recipe.training)
+            mine = [k for f, k in share_of(ranks, recipe.training, chosen) if f == number]
+            found = train_members(
+                part, sides[number], weights_of(number), output, mine, hardware, resume, say, shared
+            )
+            trained += [(Piece(number, result.member), result) for result in found]
+        if recipe.training.ranks == "members":
+            trained = [one for part_of_rank in ranks.collected(trained) for one in part_of_rank]
+        trained.sort(key=lambda one: chosen.index(one[0]))
+        results = [result for _, result in trained]
+        for number in folds:
+            of_fold = [result for piece, result in trained if piece.fold == number]
+            _say_advice(of_fold, number, len(sides[number].train.classes), say)
+        if not ranks.first:
+            return RunSummary(output, None, tuple(results), time.monotonic() - began)
         standing = outcome.survey(output, outcome.all_pieces(recipe))
         if standing.missing:
             say(f"the tagger waits for {outcome.listed(standing.missing)}")
@@ -131,25 +152,31 @@ def _chosen(recipe: Recipe, fold: int | None, member: int | None) -> list[Piece]
     return [Piece(f, k) for f in folds for k in (members if member is None else [member])]
 
 
-def _train_fold(
+def _begin(
     recipe: Recipe,
-    sides: Sides,
+    sides: FoldSides,
+    weights_of: Callable[[int | None], TrainingWeightsResult],
     output: Path,
-    members: Sequence[int],
-    hardware: Hardware,
-    resume: bool,
+    chosen: Sequence[Piece],
+    overwrite: bool,
     say: Say,
-) -> list[MemberResult]:
-    """Baselines and members that hold out `recipe.fold`; without folds all there are."""
-    weights = training_weights(recipe, sides)
-    for note in weights.notes:
-        say(f"  {note}")
-    _fit_baselines(recipe, sides, weights, fold_folder(output, recipe.fold), say)
-    results = train_members(recipe, sides, weights, output, members, hardware, resume, say)
+) -> None:
+    """What comes before the trainings, and is done by one process: old pieces, config, baselines."""
+    kept = [piece for piece in outcome.all_pieces(recipe) if not (overwrite and piece in chosen)]
+    _check_same_config(recipe, sides, output, kept)
+    if overwrite:
+        _clear(recipe, output, chosen)
+    _write_config(recipe, output)
+    for fold in sides:
+        for note in weights_of(fold).notes:
+            say(f"  {note}")
+        _fit_baselines(recipe, sides[fold], weights_of(fold), fold_folder(output, fold), say)
+
+
+def _say_advice(results: Sequence[MemberResult], fold: int | None, classes: int, say: Say) -> None:
     histories = [[asdict(record) for record in result.history] for result in results]
-    for sentence in advise_members(histories, len(sides.train.classes)):
-        say(sentence if recipe.fold is None else f"fold {recipe.fold}: {sentence}")
-    return results
+    for sentence in advise_members(histories, classes):
+        say(sentence if fold is None else f"fold {fold}: {sentence}")
 
 
 def _write_tagger(
@@ -174,6 +201,23 @@ def _write_tagger(
 
 def _folds_of(pieces: Sequence[Piece]) -> list[int | None]:
     return list(dict.fromkeys(piece.fold for piece in pieces))
+
+
+def _interrupted(output: Path, pieces: Sequence[Piece], ranks: Ranks, overwriting: bool) -> str | None:
+    """What ended the command that is to go on by itself; None where it begins anew."""
+    if ranks.restarts:
+        return "the loss of a rank"
+    folders = [member_folder(output, member, fold) for fold, member in pieces]
+    return ranks.first_does(lambda: interrupted_before(folders, overwriting=overwriting))
+
+
+def _marking(
+    output: Path, pieces: Sequence[Piece], ranks: Ranks, section: TrainingSection, *, overwriting: bool
+) -> AbstractContextManager[None]:
+    """See `marking`; a folder is marked by one rank."""
+    marked = [] if section.ranks == "batch" and not ranks.first else share_of(ranks, section, pieces)
+    folders = [member_folder(output, member, fold) for fold, member in marked]
+    return marking(folders, overwriting=overwriting)
 
 
 def _check_output(

@@ -14,7 +14,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("errors",),  # imported by all
     ("files", "kinematics", "randomness", "schema", "yaml_source"),
     ("metrics",),  # draws its bootstrap replicas from randomness
-    ("batch", "expressions"),
+    ("batch", "expressions", "outputs"),
     ("data", "models"),
     ("uncertainty",),
     ("baselines", "tagger"),
@@ -31,7 +31,12 @@ ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
 WITHOUT_TORCH = (
     *("jettagger", "jettagger.errors", "jettagger.files", "jettagger.schema", "jettagger.yaml_source"),
     *("jettagger.kinematics", "jettagger.metrics", "jettagger.randomness", "jettagger.expressions"),
-    *("jettagger.data.schema", "jettagger.training.schema", "jettagger.evaluation.schema"),
+    *(
+        "jettagger.outputs.schema",
+        "jettagger.data.schema",
+        "jettagger.training.schema",
+        "jettagger.evaluation.schema",
+    ),
     *("jettagger.baselines", "jettagger.configuration", "jettagger.cli"),
 )
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
+
+from jettagger.errors import unknown_name
 
 
 class Section(BaseModel):
@@ -24,6 +27,39 @@ class Words:
     """In an `Annotated` type: what to call it where it is expected, such as 'an expression'."""
 
     text: str
+
+
+class NamedSection(Section):
+    """A section of which the name alone may be written: `schedule: cosine` is `schedule: {name: cosine}`."""
+
+    kind: ClassVar[str] = ""
+    """What errors call it; default: the class's name without "Section"."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, given: Any) -> Any:
+        section = {"name": given} if isinstance(given, str) else given
+        if isinstance(section, dict) and isinstance(section.get("name"), str):
+            allowed = get_args(cls.model_fields["name"].annotation)
+            if section["name"] not in allowed:
+                kind = cls.kind or cls.__name__.removesuffix("Section").lower()
+                raise ValueError(str(unknown_name(kind, section["name"], allowed)))
+        return section
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        section = handler.resolve_ref_schema(handler(core_schema))
+        names = {key: value for key, value in section["properties"]["name"].items() if key != "default"}
+        return {"anyOf": [names, section]}
+
+    def _only_for(self, names: set[str], *fields: str) -> None:
+        """Raises ValueError when one of `fields` was changed for a name that does not use it."""
+        name: str = self.name  # type: ignore[attr-defined]
+        for field in fields:
+            if name not in names and getattr(self, field) != type(self).model_fields[field].default:
+                raise ValueError(f"{field} is used by {' and '.join(sorted(names))} only, not by {name}")
 
 
 class Problem(NamedTuple):

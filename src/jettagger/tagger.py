@@ -7,7 +7,7 @@
 A bundle holds `config.yaml`, `weights.safetensors` (all members), `card.json` and `check_jets.npz`: a few raw
 jets with the scores they had when it was written, which loading replays. No part of it is code.
 
-Shapes: J jets, M members, C classes.
+Shapes: J jets, M members, K output columns, C classes.
 """
 
 import json
@@ -33,10 +33,14 @@ from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError, unknown_name
 from jettagger.files import directory_written_aside, sha256, write_json
 from jettagger.models.parts.model import JetModel
+from jettagger.outputs.description import describe
+from jettagger.outputs.schema import ClassLossSection
 from jettagger.randomness import torch_generator
+from jettagger.uncertainty.columns import class_columns, target_columns
 from jettagger.uncertainty.decomposition import Accumulator, Decomposition
-from jettagger.uncertainty.ensemble import member_probabilities
-from jettagger.uncertainty.mc_dropout import pass_probabilities
+from jettagger.uncertainty.ensemble import estimates_of, probabilities_of, raw_outputs
+from jettagger.uncertainty.mc_dropout import pass_outputs
+from jettagger.uncertainty.regression import TargetAccumulator, TargetPrediction, joined, nothing
 
 FORMAT = 1
 FILES = ("weights.safetensors", "config.yaml", "check_jets.npz")
@@ -54,6 +58,8 @@ class Scores(NamedTuple):
     decomposition: Decomposition
     members_MJC: NDArray[np.float32] | None
     """Each member's probabilities; None for MC dropout."""
+    targets: Mapping[str, TargetPrediction] = {}
+    """What is said of each regression target."""
 
 
 class Scored(NamedTuple):
@@ -83,6 +89,11 @@ class Tagger:
         """Names of the scores, in the order of the outputs."""
         return tuple(self.config.classes)
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the regression targets."""
+        return tuple(self.config.targets)
+
     @cached_property
     def _columns(self) -> Columns:
         """Parsed once: an analysis may ask for a few jets at a time."""
@@ -98,7 +109,10 @@ class Tagger:
 
         Fields: a probability for each class; `std` with the standard deviation of each between members;
         `mutual_information` (between trainings, epistemic), `expected_entropy` (label noise, aleatoric) and
-        `total_entropy` in nats; `passes_selection`. Raises JettaggerError for a branch that is missing.
+        `total_entropy` in nats; `passes_selection`. For each regression target: `<target>`; `<target>_error`,
+        the error that a Gaussian loss has learned with the spread between members; `<target>_std`, that spread
+        alone; `<target>_q16` and so on for quantiles. Without classes only these stand beside
+        `passes_selection`. Raises JettaggerError for a branch that is missing.
         """
         if mc_dropout < 0:
             raise JettaggerError(
@@ -148,7 +162,8 @@ class Tagger:
         seed: int = 0,
         spectators: bool = True,
     ) -> dict[str, NDArray[Any]]:
-        """Flat columns, one entry a jet: `<class>`, `std_<class>`, the entropies, `passes_selection`, spectators."""
+        """Flat columns, one entry a jet: `<class>`, `std_<class>`, the entropies, targets, `passes_selection`,
+        spectators."""
         return self.scored(
             branches, where=where, mc_dropout=mc_dropout, seed=seed, spectators=spectators
         ).columns
@@ -172,15 +187,10 @@ class Tagger:
         namespace = columns.namespace(found.branches, where=where, jets=jets)
         selected_J = columns.selected(namespace, jets)
         raw, _ = columns.inputs(namespace, jets, selected_J)
-        scores = self.run(_sliced(raw, jets), mc_dropout=mc_dropout, seed=seed).decomposition
-        result: dict[str, NDArray[Any]] = {}
-        for index, name in enumerate(self.classes):
-            result[name] = scores.probabilities_NC[:, index]
-        for index, name in enumerate(self.classes):
-            result[f"std_{name}"] = scores.std_NC[:, index]
-        result["mutual_information"] = scores.mutual_information_N
-        result["expected_entropy"] = scores.expected_entropy_N
-        result["total_entropy"] = scores.total_entropy_N
+        scores = self.run(_sliced(raw, jets), mc_dropout=mc_dropout, seed=seed)
+        result = class_columns(self.classes, scores.decomposition) if self.classes else {}
+        for name, predicted in scores.targets.items():
+            result |= target_columns(name, predicted)
         result["passes_selection"] = selected_J
         if spectators:
             result |= columns.spectators(namespace, jets)
@@ -191,31 +201,52 @@ class Tagger:
         """Scores of batches of raw inputs, in their order."""
         decompositions: list[Decomposition] = []
         members: list[NDArray[np.float32]] = []
+        targets: dict[str, list[TargetPrediction]] = {name: [] for name in self.targets}
         for inputs in batches:
             inputs = inputs.to(self.device)
             accumulator = Accumulator()
+            regression = {one.name: TargetAccumulator(one) for one in self.members[0].outputs.targets}
             if mc_dropout:
-                self._add_passes(accumulator, inputs, mc_dropout, seed)
+                self._add_passes(accumulator, regression, inputs, mc_dropout, seed)
             else:
+                raw = [raw_outputs(model, inputs) for model in self.members]
                 # In float64: in float32 all confident jets would tie at 1.
-                probabilities_MBC = member_probabilities(self.members, inputs)
+                probabilities_MBC = np.stack(
+                    [probabilities_of(x, model.outputs) for x, model in zip(raw, self.members, strict=True)]
+                )
                 accumulator.add_many(probabilities_MBC)
                 members.append(probabilities_MBC.astype(np.float32))
+                for raw_BK, model in zip(raw, self.members, strict=True):
+                    _add_estimates(regression, raw_BK, model)
             decompositions.append(accumulator.result())
+            for name, one in regression.items():
+                targets[name].append(one.result())
         if not decompositions:
             return self._nothing(mc_dropout)
-        joined = _one_after_the_other(decompositions)
-        return Scores(joined, np.concatenate(members, axis=1) if members else None)
+        return Scores(
+            _one_after_the_other(decompositions),
+            np.concatenate(members, axis=1) if members else None,
+            {name: joined(parts) for name, parts in targets.items()},
+        )
 
-    def _add_passes(self, accumulator: Accumulator, inputs: Inputs, passes: int, seed: int) -> None:
+    def _add_passes(
+        self,
+        accumulator: Accumulator,
+        regression: Mapping[str, TargetAccumulator],
+        inputs: Inputs,
+        passes: int,
+        seed: int,
+    ) -> None:
         for number, model in enumerate(self.members):
-            for probabilities_BC in pass_probabilities(model, inputs, passes, seed + number):
-                accumulator.add(probabilities_BC)
+            for raw_BK in pass_outputs(model, inputs, passes, seed + number):
+                accumulator.add(probabilities_of(raw_BK, model.outputs))
+                _add_estimates(regression, raw_BK, model)
 
     def _nothing(self, mc_dropout: int) -> Scores:
         empty_JC, empty_J = np.empty((0, len(self.classes))), np.empty(0)
         samples = len(self.members) * max(mc_dropout, 1)
-        return Scores(Decomposition(empty_JC, empty_JC, empty_J, empty_J, empty_J, samples), None)
+        targets = {one.name: nothing(one, samples) for one in self.members[0].outputs.targets}
+        return Scores(Decomposition(empty_JC, empty_JC, empty_J, empty_J, empty_J, samples), None, targets)
 
     def _nested(self, parts: Sequence[Scored]) -> ak.Array:
         """One record a jet, in a list for each event where jets are nested in events."""
@@ -224,10 +255,12 @@ class Tagger:
         return ak.unflatten(record, np.concatenate(counts)) if counts else record
 
     def _record(self, columns: Mapping[str, NDArray[Any]]) -> ak.Array:
-        fields = {name: columns[name] for name in self.classes}
-        fields["std"] = ak.zip({name: columns[f"std_{name}"] for name in self.classes})
-        others = ("mutual_information", "expected_entropy", "total_entropy", "passes_selection")
-        return ak.zip(fields | {name: columns[name] for name in others}, depth_limit=1)
+        spreads = [f"std_{name}" for name in self.classes]
+        fields: dict[str, Any] = {name: columns[name] for name in self.classes}
+        if spreads:
+            fields["std"] = ak.zip({name: columns[f"std_{name}"] for name in self.classes})
+        others = {name: x for name, x in columns.items() if name not in (*self.classes, *spreads)}
+        return ak.zip(fields | others, depth_limit=1)
 
 
 def save(
@@ -242,14 +275,13 @@ def save(
         for number, model in enumerate(tagger.members)
         for name, tensor in model.state_dict().items()
     }
-    expected = tagger.score(check_jets, where="check jets")
+    expected = _replayed(tagger, check_jets, where="check jets")
     with directory_written_aside(directory) as aside:
         save_file(weights, aside / "weights.safetensors")
         (aside / "config.yaml").write_text(yaml_source.write(dict(document)), encoding="utf-8")
         form, _, buffers = ak.to_buffers(ak.Array({name: ak.Array(x) for name, x in check_jets.items()}))
-        scores = np.stack([expected[name] for name in tagger.classes], axis=1)
         length = len(next(iter(check_jets.values())))
-        np.savez(aside / "check_jets.npz", form=form.to_json(), length=length, scores=scores, **buffers)
+        np.savez(aside / "check_jets.npz", form=form.to_json(), length=length, scores=expected, **buffers)
         files = {name: sha256(aside / name) for name in FILES}
         card = {**tagger.card, "format": FORMAT, "members": len(tagger.members), "sha256": files}
         write_json(aside / "card.json", card)
@@ -276,7 +308,10 @@ def load(path: str | Path, *, device: str = "cpu", replay: bool = True) -> Tagge
         {name: document[name] for name in DataConfig.model_fields if name in document}
     )
     weights = load_file(directory / "weights.safetensors", device=device)
-    members = tuple(_member(document["model"], config, weights, k, device) for k in range(card["members"]))
+    loss = ClassLossSection.model_validate(document.get("training", {}).get("loss", {}))
+    members = tuple(
+        _member(document["model"], loss, config, weights, k, device) for k in range(card["members"])
+    )
     tagger = Tagger(config, members, card, place)
     if replay:
         _replay(directory, tagger)
@@ -328,15 +363,17 @@ def _read_card(directory: Path) -> dict[str, Any]:
 
 def _member(
     section: Mapping[str, Any],
+    loss: ClassLossSection,
     config: DataConfig,
     weights: Mapping[str, torch.Tensor],
     number: int,
     device: str,
 ) -> JetModel:
     model_config = models.config_class(section["architecture"]).model_validate(section)
-    model = models.build(
-        model_config, Columns(config).spec, len(config.classes), torch_generator(0, "unused")
+    outputs = describe(
+        tuple(config.classes), loss, {name: (one.loss, one.weight) for name, one in config.targets.items()}
     )
+    model = models.build(model_config, Columns(config).spec, outputs, torch_generator(0, "unused"))
     prefix = f"member_{number}/"
     model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     return model.to(device).eval()
@@ -347,14 +384,32 @@ def _replay(directory: Path, tagger: Tagger) -> None:
         arrays = dict(stored)
     form, length, expected = str(arrays.pop("form")), int(arrays.pop("length")), arrays.pop("scores")
     jets = ak.from_buffers(ak.forms.from_json(form), length, arrays)
-    columns = tagger.score({name: jets[name] for name in jets.fields}, where=str(directory))
-    found = np.stack([columns[name] for name in tagger.classes], axis=1)
+    found = _replayed(tagger, {name: jets[name] for name in jets.fields}, where=str(directory))
     gap = float(np.abs(found - expected).max()) if len(expected) else 0.0
     if not gap <= TOLERANCE:
         raise JettaggerError(
             f"{directory}: the stored check jets score differently here, by up to {gap:.2g} "
             f"(written with {tagger.card.get('versions')}); the tagger cannot be trusted on this machine"
         )
+
+
+def _replayed(tagger: Tagger, jets: Mapping[str, Any], *, where: str) -> NDArray[np.float64]:
+    """(J, C + T): probabilities, and the targets in units of their spread in the training."""
+    columns = tagger.score(jets, where=where)
+    found = [columns[name] for name in tagger.classes]
+    if tagger.targets:
+        first = tagger.members[0]
+        shifts, scales = first.target_shift.tolist(), first.target_scale.tolist()
+        for name, shift, scale in zip(tagger.targets, shifts, scales, strict=True):
+            found.append((columns[name] - shift) / scale)
+    return np.stack(found, axis=1)
+
+
+def _add_estimates(
+    regression: Mapping[str, TargetAccumulator], raw_BK: torch.Tensor, model: JetModel
+) -> None:
+    for name, estimate in estimates_of(raw_BK, model).items():
+        regression[name].add(estimate)
 
 
 def _one_after_the_other(parts: Sequence[Decomposition]) -> Decomposition:

@@ -19,10 +19,11 @@ from jettagger.data.containers.base import Source
 from jettagger.data.prepared import Prepared
 from jettagger.data.reader import opening_of, source_of
 from jettagger.data.schema import DataConfig
-from jettagger.tagger import BATCH, CHECK_JETS, Tagger, save
+from jettagger.tagger import BATCH, CHECK_JETS, Scores, Tagger, save
 from jettagger.training import checkpoints
 from jettagger.training.recipe import Recipe, member_folder, new_model
 from jettagger.training.sides import Sides
+from jettagger.training.targets import scaling_of
 
 FIRST_EVENTS = 256
 """Events among which the check jets are looked for."""
@@ -52,7 +53,8 @@ def _card(recipe: Recipe, sides: Sides, output: Path) -> dict[str, Any]:
     folders = [member_folder(output, k) for k in range(recipe.ensemble.members)]
     return {
         "name": output.resolve().name,
-        "classes": list(sides.train.classes),
+        "classes": list(recipe.data.classes),
+        **({"targets": _targets(recipe.data, sides)} if recipe.data.targets else {}),
         "inputs": {
             "jet": [_described(feature) for feature in spec.jet],
             **{c.name: [_described(feature) for feature in c.features] for c in spec.collections},
@@ -84,6 +86,20 @@ def _card(recipe: Recipe, sides: Sides, output: Path) -> dict[str, Any]:
     }
 
 
+def _targets(data: DataConfig, sides: Sides) -> dict[str, Any]:
+    """What each regression target is, and how it was normalised for the networks (of one split)."""
+    scaling = scaling_of(sides.train, sides.train_rows)
+    return {
+        name: {
+            "value": section.value,
+            "loss": section.loss.name,
+            "shift": float(scaling.shift_T[number]),
+            "scale": float(scaling.scale_T[number]),
+        }
+        for number, (name, section) in enumerate(data.targets.items())
+    }
+
+
 def _units(data: DataConfig) -> str:
     units = data.data.units
     if units == "GeV":
@@ -105,9 +121,12 @@ def _validation_figures(tagger: Tagger, sides: Sides) -> dict[str, Any]:
     """Figures and working points on the validation jets: a first look, since these jets chose the epoch."""
     rows = sides.validation_rows
     batches = Batches(sides.validation, rows, BATCH, inputs=tagger.members[0].inputs)
-    probabilities_JC = tagger.run(batch.inputs for batch in batches.epoch(0)).decomposition.probabilities_NC
+    scores = tagger.run(batch.inputs for batch in batches.epoch(0))
     labels_J, weights_J = sides.validation.labels_J[rows], sides.validation.weights_J[rows]
-    figures = {}
+    figures = _target_figures(scores, sides, rows, weights_J)
+    if not tagger.classes:
+        return {"validation": figures, "working_points": {}}
+    probabilities_JC = scores.decomposition.probabilities_NC
     working_points: dict[str, dict[str, float]] = {}
     for index, name in enumerate(tagger.classes):
         ranking = metrics.rank(probabilities_JC[:, index], labels_J == index, weights_J)
@@ -119,6 +138,24 @@ def _validation_figures(tagger: Tagger, sides: Sides) -> dict[str, Any]:
         }
     figures["nll"] = metrics.nll(probabilities_JC, labels_J, weights_J).value
     return {"validation": figures, "working_points": working_points}
+
+
+def _target_figures(
+    scores: Scores, sides: Sides, rows: NDArray[np.int64], weights_J: NDArray[np.floating[Any]]
+) -> dict[str, float]:
+    """Bias and resolution of each target, where there are jets to measure them on."""
+    figures = {}
+    truths = sides.validation.targets
+    for name, predicted in scores.targets.items():
+        truth_J = truths[name][rows]
+        known_J = np.isfinite(truth_J)
+        if known_J.any():
+            found = metrics.residuals((predicted.value_N - truth_J)[known_J], weights_J[known_J])
+            figures[f"bias {name}"], figures[f"resolution {name}"] = (
+                found.bias.value,
+                found.resolution.value,
+            )
+    return figures
 
 
 def _check_jets(data: DataConfig, prepared: Prepared) -> dict[str, Any]:

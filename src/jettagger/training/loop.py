@@ -1,6 +1,6 @@
 """The training of one network: epochs of steps, a validation after each, checkpoints in between.
 
-Shapes: B jets, C classes.
+Shapes: B jets, K output columns.
 """
 
 import json
@@ -117,7 +117,7 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     began, section, sums = time.monotonic(), training.section, state.sums
     training.model.eval()
     with fed(training.validation.epoch(0), training.hardware.device) as batches:
-        found = validate(_network(training, state), batches, training.hardware)
+        found = validate(_network(training, state), batches, training.hardware, training.objective)
     if sums.weights <= 0:
         raise JettaggerError(
             f"the weights of the training jets add up to {sums.weights:.4g}: check weights.event"
@@ -131,6 +131,8 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
         validation_loss=found.loss,
         accuracy=found.accuracy,
         auc=found.auc,
+        targets=found.targets,
+        decorrelation=found.decorrelation,
         lr=state.optimiser.param_groups[0]["lr"],
         gradient_norm=sums.norms / training.train.steps,
         seconds=sums.seconds + time.monotonic() - began,
@@ -177,4 +179,6 @@ def _line(record: EpochRecord) -> str:
 def _stop_in_validation(training: Training, state: TrainingState, number: int) -> NoReturn:
     batch = next(training.validation.epoch(0, number)).to(training.hardware.device)
     where, facts = f"the validation after epoch {state.epoch + 1}", [f"after step {state.step}"]
-    raise not_finite(training.model, batch, training.hardware, training.section, where, facts)
+    raise not_finite(
+        training.model, batch, training.hardware, training.section, training.objective, where, facts
+    )

@@ -19,6 +19,7 @@ from jettagger.training.loop import train_member
 from jettagger.training.progress import Progress
 from jettagger.training.recipe import Recipe, member_folder, new_model
 from jettagger.training.sides import Sides
+from jettagger.training.targets import beside, normalised, scaling_of
 from jettagger.training.training import MemberResult, Training
 
 NORMALISATION_JETS = 20_000
@@ -95,7 +96,8 @@ def identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
         data["test"] = recipe.data.data.test
     if recipe.fold is not None:
         data |= {"folds": document["data"]["folds"], "fold": recipe.fold}
-    kept = {name: document[name] for name in ("classes", "inputs", "model", "training") if name in document}
+    names = ("classes", "inputs", "model", "training", *(("targets",) if recipe.data.targets else ()))
+    kept = {name: document[name] for name in names if name in document}
     return {
         "data": data,
         "ensemble": {"vary": list(recipe.ensemble.vary)},
@@ -115,6 +117,9 @@ def batches(
     """Training and validation in batches; jets whose training weight is 0 are left out."""
     trained_R = weights.factor_R > 0
     rows, factor = sides.train_rows[trained_R], weights.factor_R[trained_R]
+    scaling = scaling_of(sides.train, sides.train_rows)
+    decorrelate = recipe.training.decorrelate
+    variable = None if decorrelate is None else decorrelate.variable
     sampling = recipe.data.weights.training.method == "sampling"
     train = Batches(
         sides.train,
@@ -122,10 +127,20 @@ def batches(
         recipe.training.batch_size,
         weights_R=loss_weights(sides.train, rows, None if sampling else factor),
         factor_R=factor if sampling else None,
+        targets_RT=normalised(sides.train, rows, scaling),
+        spectator_R=beside(sides.train, rows, variable),
         shuffle=(recipe.training.seed, stream),
         inputs=inputs,
     )
-    return train, Batches(sides.validation, sides.validation_rows, BATCH, inputs=inputs)
+    validation = Batches(
+        sides.validation,
+        sides.validation_rows,
+        BATCH,
+        targets_RT=normalised(sides.validation, sides.validation_rows, scaling),
+        spectator_R=beside(sides.validation, sides.validation_rows, variable),
+        inputs=inputs,
+    )
+    return train, validation
 
 
 def _result_document(result: MemberResult) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """The sections of the YAML that say how networks are trained: `training` and `ensemble`."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import Field, field_validator, model_validator
 
+from jettagger.data.expression_text import Name
 from jettagger.errors import unknown_name
-from jettagger.schema import Section
+from jettagger.outputs.schema import ClassLossSection
+from jettagger.schema import NamedSection, Section
 
 OptimiserName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["one_cycle", "cosine", "plateau", "constant"]
@@ -28,37 +28,7 @@ Sources = Annotated[list[Varied], Field(min_length=1)]
 AtLeastOne = Annotated[int, Field(ge=1)]
 
 
-class _Named(Section):
-    """A section of which the name alone may be written: `schedule: cosine` is `schedule: {name: cosine}`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, given: Any) -> Any:
-        section = {"name": given} if isinstance(given, str) else given
-        if isinstance(section, dict) and isinstance(section.get("name"), str):
-            allowed = get_args(cls.model_fields["name"].annotation)
-            if section["name"] not in allowed:
-                kind = cls.__name__.removesuffix("Section").lower()
-                raise ValueError(str(unknown_name(kind, section["name"], allowed)))
-        return section
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        section = handler.resolve_ref_schema(handler(core_schema))
-        names = {key: value for key, value in section["properties"]["name"].items() if key != "default"}
-        return {"anyOf": [names, section]}
-
-    def _only_for(self, names: set[str], *fields: str) -> None:
-        """Raises ValueError when one of `fields` was changed for a name that does not use it."""
-        name: str = self.name  # type: ignore[attr-defined]
-        for field in fields:
-            if name not in names and getattr(self, field) != type(self).model_fields[field].default:
-                raise ValueError(f"{field} is used by {' and '.join(sorted(names))} only, not by {name}")
-
-
-class OptimiserSection(_Named):
+class OptimiserSection(NamedSection):
     """How the weights follow the gradient."""
 
     name: OptimiserName = "adamw"
@@ -88,7 +58,7 @@ class OptimiserSection(_Named):
         return self
 
 
-class ScheduleSection(_Named):
+class ScheduleSection(NamedSection):
     """How the learning rate changes during the training."""
 
     name: ScheduleName = "one_cycle"
@@ -122,6 +92,19 @@ class EarlyStoppingSection(Section):
     """How much lower the validation loss must be to count as better."""
 
 
+class DecorrelateSection(Section):
+    """Distance correlation as a regulariser (DisCo, arXiv:2001.05310)."""
+
+    variable: str
+    """One of `spectators`."""
+    background: Name
+    """Class whose jets are to have a score that does not depend on the variable."""
+    strength: Positive
+    """What the squared distance correlation, from 0 to 1, counts beside the loss; 1 to 100 is usual."""
+    signal: Name | None = None
+    """Class whose score it is. Default: all classes but `background` together."""
+
+
 class TrainingSection(Section):
     """How one network is trained."""
 
@@ -138,8 +121,16 @@ class TrainingSection(Section):
     early_stopping: EarlyStoppingSection | None = None
     """Ends the training when the validation loss stands still. The final network is always that of the best
     epoch."""
+    loss: ClassLossSection = ClassLossSection()
+    """What is minimised for the classes: a name, or a section with the name and its settings. Targets have losses
+    of their own."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of a jet's label that is spread evenly over the classes."""
+    """cross_entropy, binary_cross_entropy: share of a jet's label that is spread evenly over the classes."""
+    mixup: Positive | None = None
+    """Jets are mixed in pairs, inputs and losses alike, with a share drawn from Beta(mixup, mixup)
+    (arXiv:1710.09412); 0.2 is usual. For networks on jet-level variables."""
+    decorrelate: DecorrelateSection | None = None
+    """Makes the score of background jets independent of a variable, such as the mass."""
     reflections: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default={})
     """Symmetries: name -> variables that change sign, such as {phi: [particles.dphi, particles.d0]}. Each is applied
     to a random half of the jets of a batch. Variables: `<collection>.<feature>`, `jet.<feature>`,
@@ -158,6 +149,19 @@ class TrainingSection(Section):
     """Time between two checkpoints inside an epoch; null: one at the end of each epoch only."""
     tensorboard: bool = False
     """Writes TensorBoard logs as well (extra `tensorboard`)."""
+
+    @model_validator(mode="after")
+    def _losses_fit(self) -> "TrainingSection":
+        smoothed = ("cross_entropy", "binary_cross_entropy")
+        if self.label_smoothing > 0 and self.loss.name not in smoothed:
+            raise ValueError(
+                f"label_smoothing is for {' and '.join(smoothed)}; {self.loss.name} has no use for it: leave it out"
+            )
+        if self.mixup is not None and self.decorrelate is not None:
+            raise ValueError(
+                "mixup and decorrelate exclude each other: a mixed jet is no background jet and has no mass"
+            )
+        return self
 
     @field_validator("device")
     @classmethod

@@ -1,18 +1,20 @@
 """One step of a training: loss, gradient, weights; and the watch over whether they stay finite.
 
-Shapes: B jets, C classes.
+Shapes: B jets, K output columns.
 """
 
 import math
+from dataclasses import replace
 from typing import NoReturn
 
 import torch
 from torch import Tensor
 
-from jettagger.batch import Batch, Inputs
-from jettagger.randomness import key
+from jettagger.batch import Batch
+from jettagger.randomness import key, numpy_generator
+from jettagger.training.augmentation import mixed
 from jettagger.training.diagnosis import not_finite
-from jettagger.training.loss import check_labels, cross_entropy
+from jettagger.training.loss import check_labels
 from jettagger.training.optimisers import rate
 from jettagger.training.state import TrainingState, update_average
 from jettagger.training.training import Training
@@ -26,12 +28,12 @@ def make_step(training: Training, state: TrainingState, given: Batch) -> None:
     section = training.section
     on_cpu = training.hardware.device.type == "cpu"
     batch = given if on_cpu else given.to(training.hardware.device)
-    inputs = _mirrored(training, state, batch.inputs)
-    with training.hardware.autocast():
-        logits_BC = training.model(inputs)
     if state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
-        check_labels(given, logits_BC.shape[1])
-    loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, section.label_smoothing)
+        check_labels(given, training.model.outputs.classes)
+    batch = _augmented(training, state, batch)
+    with training.hardware.autocast():
+        raw_BK = training.model(batch.inputs)
+    loss = training.objective(raw_BK, batch)
     state.optimiser.zero_grad()
     loss.step.backward()  # type: ignore[no-untyped-call]
     norm = clip_gradients(state.optimiser, section.gradient_clip)
@@ -72,13 +74,17 @@ def clip_gradients(optimiser: torch.optim.Optimizer, limit: float | None) -> Ten
     return norm
 
 
-def _mirrored(training: Training, state: TrainingState, inputs: Inputs) -> Inputs:
-    """The inputs of this step, some of them reflected; which ones is keyed by the step."""
-    if training.mirror is None:
-        return inputs
-    stream = key(training.section.seed, "reflections", training.stream, state.step)
-    device = training.hardware.device
-    return training.mirror(inputs, torch.Generator(device).manual_seed(stream))
+def _augmented(training: Training, state: TrainingState, batch: Batch) -> Batch:
+    """The batch of this step, some of its jets reflected, or mixed; which ones is keyed by the step."""
+    section = training.section
+    if training.mirror is not None:
+        stream = key(section.seed, "reflections", training.stream, state.step)
+        drawn = torch.Generator(training.hardware.device).manual_seed(stream)
+        batch = replace(batch, inputs=training.mirror(batch.inputs, drawn))
+    if section.mixup is not None:
+        generator = numpy_generator(section.seed, "mixup", training.stream, state.step)
+        batch = mixed(batch, section.mixup, generator)
+    return batch
 
 
 def _rate(training: Training, state: TrainingState, step: int) -> float:
@@ -94,4 +100,4 @@ def _stop(training: Training, state: TrainingState, step: int, norm: float) -> N
     batch = next(training.train.epoch(step // steps, step % steps)).to(training.hardware.device)
     where = f"epoch {step // steps + 1}, batch {step % steps + 1} of {steps} (step {step})"
     facts = [f"learning rate {_rate(training, state, step):.3g}", f"gradient norm {norm:.3g}"]
-    raise not_finite(training.model, batch, training.hardware, section, where, facts)
+    raise not_finite(training.model, batch, training.hardware, section, training.objective, where, facts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from jettagger.batch import Batch
 from jettagger.models.parts.model import JetModel
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import Hardware
+from jettagger.training.objective import Objective, objective_of
 from jettagger.training.progress import Progress
 from jettagger.training.schema import TrainingSection
 from jettagger.training.state import EpochRecord
@@ -70,6 +72,11 @@ class Training:
     """Reflects jets at random, where the config asks for it."""
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
     """Steps not looked at yet, each with Σ w·l, Σ w and the norm of the gradient."""
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return objective_of(self.model, self.section)
 
     @property
     def steps(self) -> int:

@@ -1,14 +1,18 @@
 """The base of every section of the YAML: strict, frozen, unknown keys refused; and how a section refuses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from jettagger.errors import unknown_name
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -29,11 +33,13 @@ class Words:
     text: str
 
 
-class NamedSection(Section):
+class Named(Section):
     """A section of which the name alone may be written: `schedule: cosine` is `schedule: {name: cosine}`."""
 
-    kind: ClassVar[str] = ""
+    KIND: ClassVar[str] = ""
     """What errors call it; default: the class's name without "Section"."""
+    BY_NAME: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Defaults that differ from those of the fields for a name; what is written goes before."""
 
     @model_validator(mode="before")
     @classmethod
@@ -42,8 +48,9 @@ class NamedSection(Section):
         if isinstance(section, dict) and isinstance(section.get("name"), str):
             allowed = get_args(cls.model_fields["name"].annotation)
             if section["name"] not in allowed:
-                kind = cls.kind or cls.__name__.removesuffix("Section").lower()
+                kind = cls.KIND or cls.__name__.removesuffix("Section").lower()
                 raise ValueError(str(unknown_name(kind, section["name"], allowed)))
+            return {**cls.BY_NAME.get(section["name"], {}), **section}
         return section
 
     @classmethod
@@ -57,9 +64,11 @@ class NamedSection(Section):
     def _only_for(self, names: set[str], *fields: str) -> None:
         """Raises ValueError when one of `fields` was changed for a name that does not use it."""
         name: str = self.name  # type: ignore[attr-defined]
+        *first, last = sorted(names)
+        users = f"{', '.join(first)} and {last}" if first else last
         for field in fields:
             if name not in names and getattr(self, field) != type(self).model_fields[field].default:
-                raise ValueError(f"{field} is used by {' and '.join(sorted(names))} only, not by {name}")
+                raise ValueError(f"{field} is used by {users} only, not by {name}")
 
 
 class Problem(NamedTuple):

@@ -1,12 +1,8 @@
 """The section `targets` of the YAML: what a network regresses."""
 
-from typing import Annotated
-
-from pydantic import Field
-
 from jettagger.data.expression_text import ExpressionText
 from jettagger.outputs.schema import TargetLossSection
-from jettagger.schema import Section
+from jettagger.schema import Positive, Section
 
 
 class TargetSection(Section):
@@ -16,7 +12,7 @@ class TargetSection(Section):
     """What is predicted, from the truth; a jet for which it is NaN does not enter this target's loss."""
     loss: TargetLossSection = TargetLossSection()
     """A name, or a section with the name and its settings."""
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    weight: Positive = 1.0
     """What its loss, in units of the target's spread, counts beside the others."""
 
 

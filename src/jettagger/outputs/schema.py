@@ -4,17 +4,17 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from jettagger.schema import NamedSection
+from jettagger.schema import Named
 
 ClassLossName = Literal["cross_entropy", "binary_cross_entropy", "focal", "mse"]
 TargetLossName = Literal["gaussian_nll", "mse", "quantile"]
 Level = Annotated[float, Field(gt=0, lt=1)]
 
 
-class ClassLossSection(NamedSection):
+class ClassLossSection(Named):
     """What is minimised for the classes; the output activation follows."""
 
-    kind: ClassVar[str] = "loss"
+    KIND: ClassVar[str] = "loss"
 
     name: ClassLossName = "cross_entropy"
     """`cross_entropy` of a softmax; `binary_cross_entropy` of one sigmoid output, for two classes; `focal`
@@ -31,10 +31,10 @@ class ClassLossSection(NamedSection):
         return self
 
 
-class TargetLossSection(NamedSection):
+class TargetLossSection(Named):
     """What is minimised for a target; it decides what the network says of its error."""
 
-    kind: ClassVar[str] = "loss"
+    KIND: ClassVar[str] = "loss"
 
     name: TargetLossName = "gaussian_nll"
     """`gaussian_nll`: mean and error of each jet (arXiv:1612.01474); `mse`: the mean, without an error; `quantile`:

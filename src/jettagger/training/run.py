@@ -10,9 +10,10 @@ RUN/tagger/           the bundle
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from jettagger.advice import advise_members
 from jettagger.baselines import fit_trees
 from jettagger.data import splits
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights
@@ -21,6 +22,7 @@ from jettagger.files import check_writable, write_json
 from jettagger.training import checkpoints
 from jettagger.training.bundle import bundle
 from jettagger.training.device import choose_hardware, threads
+from jettagger.training.interruption import interrupted_before, marking
 from jettagger.training.members import identity, train_members, training_weights
 from jettagger.training.recipe import Recipe, member_folder
 from jettagger.training.sides import Filling, Sides, prepare_sides
@@ -65,8 +67,12 @@ def train(
         )
     chosen = list(members) if member is None else [member]
     hardware = choose_hardware(recipe.training.device, recipe.training.precision)
+    folders = [member_folder(output, k) for k in chosen]
+    if not resume and (name := interrupted_before(folders, overwriting=overwrite)) is not None:
+        say(f"going on with what {name} interrupted; remove {output} to begin anew")
+        resume, overwrite = True, False
     _check_output(output, chosen, resume=resume, overwrite=overwrite)
-    with threads(recipe.training.threads):
+    with threads(recipe.training.threads), marking(folders, overwriting=overwrite):
         say(f"training on {hardware.description}")
         sides = prepare_sides(recipe.data, recipe.baselines, say, Filling(workers=workers), fold=fold)
         weights = training_weights(recipe, sides)
@@ -77,6 +83,9 @@ def train(
             _clear(output, None if member is None else chosen)
         _fit_baselines(recipe, sides, weights, output, say)
         results = train_members(recipe, sides, weights, output, chosen, hardware, resume, say)
+        histories = [[asdict(record) for record in result.history] for result in results]
+        for sentence in advise_members(histories, len(sides.train.classes)):
+            say(sentence)
         missing = [k for k in members if not (member_folder(output, k) / "result.json").exists()]
         if missing:
             say(f"the tagger waits for members {', '.join(map(str, missing))}")

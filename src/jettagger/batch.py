@@ -194,6 +194,24 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Rows `first` … `first + count` of `total`."""
+
+    first: int
+    count: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a batch lies in the one that several ranks share: what is drawn for all is cut to it."""
+
+    jets: Rows
+    particles: Mapping[str, Rows]
+    """Of each collection."""
+
+
+@dataclass(frozen=True)
 class Truth:
     """What is known of B jets and enters a loss."""
 
@@ -221,6 +239,8 @@ class Batch:
     """float32, the weight in the training loss: event weight times training weight."""
     index_B: Tensor
     """int64, index of the jet in the prepared dataset: stable, whatever the order of batches."""
+    part: Part | None = None
+    """Its place among the ranks' parts of a batch; None: it is the whole batch."""
     targets_BT: Tensor | None = None
     """float32, regression targets as the loss sees them, normalised; NaN where one is unknown. None without any."""
     spectator_B: Tensor | None = None
@@ -246,13 +266,13 @@ class Batch:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The same batch with each tensor as `change` returns it."""
-        truth = self.truth.each(change)
-        return Batch(
-            self.inputs.each(change),
-            truth.labels_B,
-            truth.weights_B,
-            change(self.index_B),
-            truth.targets_BT,
-            None if self.spectator_B is None else change(self.spectator_B),
-            None if self.partner is None else self.partner.each(change),
+        return replace(
+            self,
+            inputs=self.inputs.each(change),
+            labels_B=change(self.labels_B),
+            weights_B=change(self.weights_B),
+            index_B=change(self.index_B),
+            targets_BT=None if self.targets_BT is None else change(self.targets_BT),
+            spectator_B=None if self.spectator_B is None else change(self.spectator_B),
+            partner=None if self.partner is None else self.partner.each(change),
         )

@@ -47,8 +47,8 @@ def batch_of(jets: int, targets: int = 0, seed: int = 0) -> Batch:
         truth.labels_B,
         truth.weights_B,
         torch.arange(jets),
-        truth.targets_BT,
-        drawn(jets, seed=seed + 3),
+        targets_BT=truth.targets_BT,
+        spectator_B=drawn(jets, seed=seed + 3),
     )
 
 
@@ -287,7 +287,7 @@ def fitted(loss: TargetLossSection, members: int = 2) -> dict[str, np.ndarray]:
         torch.zeros(1000, dtype=torch.int64),
         torch.ones(1000, dtype=torch.float64),
         torch.arange(1000),
-        ((y - shift) / scale)[:, None],
+        targets_BT=((y - shift) / scale)[:, None],
     )
     torch.manual_seed(1)
     networks = [

@@ -45,6 +45,11 @@ class Objective:
             found = found._replace(losses=found.losses + penalty * found.magnitude)
         return found
 
+    def magnitude(self, batch: Batch) -> Tensor:
+        """Σ|w| of a batch, which is known before the network has run; mixing jets does not change it."""
+        magnitude: Tensor = torch.linalg.vector_norm(self._counted(batch.truth), 1)
+        return magnitude
+
     def for_validation(self) -> "Objective":
         """The same without what only helps the training, and without the decorrelation, which is no sum."""
         return replace(self, smoothing=0.0, decorrelate=None)
@@ -80,11 +85,13 @@ class Objective:
         return distance_correlation(score_B, torch.where(known_B, variable_B, 0.0), weights_B)
 
     def _sums(self, raw_BK: Tensor, truth: Truth) -> WeightedLoss:
-        weights_B = truth.weights_B
-        if not self.outputs.classes and truth.targets_BT is not None:
-            # A jet without any target counts nothing.
-            weights_B = torch.where(torch.isfinite(truth.targets_BT).any(1), weights_B, 0.0)
-        return loss.summed(self.losses(raw_BK, truth), weights_B)
+        return loss.summed(self.losses(raw_BK, truth), self._counted(truth))
+
+    def _counted(self, truth: Truth) -> Tensor:
+        """The weights, (B,); without classes a jet without any target counts nothing."""
+        if self.outputs.classes or truth.targets_BT is None:
+            return truth.weights_B
+        return torch.where(torch.isfinite(truth.targets_BT).any(1), truth.weights_B, 0.0)
 
     def _class_losses(self, raw_BK: Tensor, labels_B: Tensor) -> Tensor:
         section, columns_BK = self.class_loss, raw_BK[:, : self.outputs.class_columns]

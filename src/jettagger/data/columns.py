@@ -126,6 +126,12 @@ class Columns:
         names = self._input_names(self.layout.names(available), where, spectators)
         return self.layout.stored(names, available, where=where)
 
+    def extra_branches(self, available: Collection[str], *, where: str) -> frozenset[str]:
+        """What `extras` reads of the branches that are `available`."""
+        names = self.layout.names(available)
+        needed = required_branches([*self._extras.values()], self._define, names, where=where)
+        return self.layout.stored(needed, available, where=where)
+
     def _input_names(self, names: tuple[str, ...], where: str, spectators: bool = True) -> frozenset[str]:
         expressions = [*self._jet.values(), *(self._spectators.values() if spectators else ())]
         expressions += [self._selection] if self._selection else []
@@ -194,6 +200,10 @@ class Columns:
             found[name] = np.where(np.isfinite(floats_J), floats_J, np.float32(np.nan))
         return found
 
+    def extras(self, namespace: Namespace, jets: int) -> dict[str, NDArray[np.float64]]:
+        """What was asked for beside inputs and spectators, for all jets of the chunk."""
+        return numbers(namespace, self._extras, "baselines", jets)
+
     def table(
         self,
         branches: Mapping[str, Any],
@@ -241,7 +251,7 @@ class Columns:
             inputs=inputs,
             targets=targets,
             spectators=self.spectators(namespace, selected),
-            extras=numbers(namespace, self._extras, "baselines", selected),
+            extras=self.extras(namespace, selected),
             counts={"read": len(found), "selected": selected, **per_class, **counts, **found.counts},
         )
 

@@ -5,12 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jettagger import yaml_source
 from jettagger.advice import Advice
 from jettagger.batch import InputSpec
 from jettagger.data.batches import Batches
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights, weights_of
-from jettagger.files import write_json, written_aside
+from jettagger.files import write_json
 from jettagger.tagger import BATCH
 from jettagger.training import checkpoints
 from jettagger.training.augmentation import Mirror
@@ -18,8 +17,9 @@ from jettagger.training.device import Hardware
 from jettagger.training.distribution import Ranks
 from jettagger.training.feeding import kept_on
 from jettagger.training.loop import train_member
+from jettagger.training.outcome import piece_name
 from jettagger.training.progress import Progress
-from jettagger.training.recipe import Recipe, member_folder, new_model
+from jettagger.training.recipe import Recipe, guessing_classes, member_folder, new_model
 from jettagger.training.sharing import DropoutRows
 from jettagger.training.sides import Sides
 from jettagger.training.targets import beside, normalised, scaling_of
@@ -56,7 +56,7 @@ def _train_member(
     ranks: Ranks,
 ) -> MemberResult:
     """Trains one member, or goes on with it, or reads what came of it."""
-    section, folder = recipe.training, member_folder(output, member)
+    section, folder = recipe.training, member_folder(output, member, recipe.fold)
     if resume:
         ended = ranks.first_does(lambda: _read_result(folder) if (folder / "result.json").exists() else None)
         if ended is not None:
@@ -67,8 +67,6 @@ def _train_member(
     train, validation = batches(recipe, sides, weights, stream, model.inputs, ranks)
     for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
         say(f"  {warning}")
-    if ranks.first:
-        _write_config(recipe, output)
     result = train_member(
         Training(
             model=model,
@@ -78,27 +76,20 @@ def _train_member(
             directory=folder,
             hardware=hardware,
             config=identity(recipe, sides),
-            progress=Progress(f"member {member}", section.epochs, quiet=not ranks.first),
+            progress=Progress(piece_name(recipe.fold, member), section.epochs, quiet=not ranks.first),
             member=member,
             stream=stream,
             mirror=Mirror(section.reflections, sides.train.spec) if section.reflections else None,
             ranks=ranks,
             rows=DropoutRows(model, model.inputs) if ranks.world > 1 else None,
             whole=batches(recipe, sides, weights, stream, model.inputs) if ranks.world > 1 else None,
-            classes=_guessing(recipe),
+            classes=guessing_classes(recipe),
         ),
         resume=resume,
     )
     if ranks.first:
         write_json(folder / "result.json", _result_document(result))
     return result
-
-
-def _write_config(recipe: Recipe, output: Path) -> None:
-    """Leaves the resolved config in the run; what members have been trained with stays."""
-    if not (output / "config.yaml").exists() or not any(output.glob("member_*")):
-        with written_aside(output / "config.yaml") as aside:
-            aside.write_text(yaml_source.write(dict(recipe.document)), encoding="utf-8")
 
 
 def identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
@@ -117,13 +108,6 @@ def identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
         **kept,
         "weights": document.get("weights"),
     }
-
-
-def _guessing(recipe: Recipe) -> int | None:
-    """The number of classes where a guess costs ln(classes): with a cross-entropy, and nothing beside it."""
-    entropy = recipe.training.loss.name in ("cross_entropy", "binary_cross_entropy")
-    alone = not recipe.data.targets and recipe.training.decorrelate is None
-    return len(recipe.data.classes) if entropy and alone else None
 
 
 def training_weights(recipe: Recipe, sides: Sides) -> TrainingWeightsResult:

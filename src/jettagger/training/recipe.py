@@ -58,3 +58,10 @@ def new_model(recipe: Recipe, sides: Sides, stream: int) -> JetModel:
         model.target_shift.copy_(torch.from_numpy(scaling.shift_T))
         model.target_scale.copy_(torch.from_numpy(scaling.scale_T))
     return model
+
+
+def guessing_classes(recipe: Recipe) -> int | None:
+    """The number of classes where a guess costs ln(classes): with a cross-entropy, and nothing beside it."""
+    entropy = recipe.training.loss.name in ("cross_entropy", "binary_cross_entropy")
+    alone = not recipe.data.targets and recipe.training.decorrelate is None
+    return len(recipe.data.classes) if entropy and alone else None

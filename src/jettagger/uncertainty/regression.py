@@ -30,7 +30,14 @@ class TargetPrediction(NamedTuple):
     levels: tuple[float, ...]
     """quantile: the Q levels; empty for other losses."""
     samples: int
-    """Networks or passes."""
+    """Networks or passes; the fewest, where not all jets have equally many."""
+
+    def at(self, rows_J: NDArray[np.integer]) -> "TargetPrediction":
+        """The same of some of the jets, in that order."""
+        arrays = {
+            name: values[rows_J] for name, values in self._asdict().items() if isinstance(values, np.ndarray)
+        }
+        return self._replace(**arrays)
 
 
 class TargetAccumulator:
@@ -94,7 +101,7 @@ def joined(parts: Sequence[TargetPrediction]) -> TargetPrediction:
         of([part.noise_N for part in parts]),
         of([part.quantiles_NQ for part in parts]),
         first.levels,
-        first.samples,
+        min(part.samples for part in parts),
     )
 
 

@@ -34,7 +34,7 @@ def make_step(training: Training, state: TrainingState, given: Batch) -> None:
     magnitude = training.ranks.begin_sum(training.objective.magnitude(batch))
     if training.rows is not None:
         training.rows.set(batch.part)
-    batch = _augmented(training, state, batch)
+    batch = augmented(training, state.step, batch)
     with training.hardware.autocast():
         raw_BK = training.model(batch.inputs)
     if state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
@@ -89,16 +89,16 @@ def clip_gradients(optimiser: torch.optim.Optimizer, limit: float | None) -> Ten
     return norm
 
 
-def _augmented(training: Training, state: TrainingState, batch: Batch) -> Batch:
-    """The batch of this step, some of its jets reflected, or mixed; which ones is keyed by the step."""
+def augmented(training: Training, step: int, batch: Batch) -> Batch:
+    """The batch of a step, some of its jets reflected, or mixed; which ones is keyed by the step."""
     section = training.section
     if training.mirror is not None:
-        stream = key(section.seed, "reflections", training.stream, state.step)
+        stream = key(section.seed, "reflections", training.stream, step)
         drawn = torch.Generator(training.hardware.device).manual_seed(stream)
         rows = None if batch.part is None else batch.part.jets
         batch = replace(batch, inputs=training.mirror(batch.inputs, drawn, rows))
     if section.mixup is not None:
-        generator = numpy_generator(section.seed, "mixup", training.stream, state.step)
+        generator = numpy_generator(section.seed, "mixup", training.stream, step)
         batch = mixed(batch, section.mixup, generator)
     return batch
 

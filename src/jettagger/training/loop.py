@@ -40,7 +40,7 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     """
     if training.train.steps == 0 or training.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
-    with threads(training.section.threads), noted():
+    with threads(training.section.threads), training.hardware.products(), noted():
         training.model.to(training.hardware.device)
         state = _start(training, resume)
         log = Log(training.directory, training.section.tensorboard, state.step)
@@ -68,8 +68,7 @@ def _start(training: Training, resume: bool) -> TrainingState:
     state = TrainingState(training.model, build_optimiser(training.model, section.optimiser))
     if section.ema is not None:
         state.average = start_average(training.model)
-    used = any((directory / name).exists() for name in (checkpoints.LAST, checkpoints.PREVIOUS))
-    if used and not resume:
+    if checkpoints.kept(directory) and not resume:
         raise JettaggerError(
             f"{directory} holds a training: --resume goes on with it, or choose another --output"
         )
@@ -78,6 +77,8 @@ def _start(training: Training, resume: bool) -> TrainingState:
         content, remarks = checkpoints.load_last(directory, _identity(training))
         for remark in remarks:
             training.progress.say(remark)
+        if remarks:
+            checkpoints.remove_damaged(directory)
         if content is not None:
             state.restore(content)
         training.progress.say(f"resuming after step {state.step} of {training.steps}")
@@ -133,7 +134,8 @@ def _guarded(training: Training, state: TrainingState, batches: Iterable[Batch])
 def _save(training: Training, state: TrainingState) -> None:
     """A checkpoint of a state that is known to be finite."""
     look(training, state)
-    checkpoints.save_last(training.directory, _identity(training), state.content())
+    keep = training.section.keep_checkpoints
+    checkpoints.save_last(training.directory, _identity(training), state.content(), keep=keep)
 
 
 def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
@@ -168,8 +170,9 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     state.sums = EpochSums()
     if best:
         checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
-    checkpoints.save_last(training.directory, _identity(training), state.content())
-    with (training.directory / checkpoints.METRICS).open("a", encoding="utf-8") as lines:
+    _save(training, state)
+    metrics = training.directory / checkpoints.METRICS
+    with checkpoints.saving(metrics), metrics.open("a", encoding="utf-8") as lines:
         lines.write(_line(record))
     log.add(record)
     training.progress.end(record, best=best)
@@ -190,8 +193,7 @@ def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Ten
 
 def _identity(training: Training) -> dict[str, Any]:
     """What must be equal on resuming."""
-    precision = "bfloat16" if training.hardware.bfloat16 else "float32"
-    return {**training.config, "member": training.member, "precision in use": precision}
+    return {**training.config, "member": training.member, "precision in use": training.hardware.precision}
 
 
 def _line(record: EpochRecord) -> str:

@@ -12,7 +12,6 @@ import torch
 from killed import OPTIONS, train
 
 from jettagger.errors import JettaggerError
-from jettagger.training import checkpoints
 from jettagger.training.checkpoints import LAST, PREVIOUS, kept, load_last, load_weights, save_last
 from jettagger.training.loop import train_member
 from memory import equal, make_training

@@ -29,6 +29,9 @@ FREE = {
     "training.threads",
     "training.checkpoint_seconds",
     "training.keep_checkpoints",
+    "training.compile",  # whether it was compiled is compared instead
+    "training.cuda_graphs",
+    "training.activation_checkpointing",
     "training.tensorboard",
     "ensemble.members",
 }

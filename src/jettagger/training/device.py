@@ -25,11 +25,12 @@ class Hardware:
     tf32: bool = False
     """float32 whose products keep 10 bits of each factor's mantissa, on NVIDIA's tensor cores."""
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """The context in which the network runs."""
+    def autocast(self, *, cache: bool = True) -> AbstractContextManager[object]:
+        """The context in which the network runs; without `cache` weights are converted anew at each use."""
         if not (self.bfloat16 or self.float16):
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16 if self.bfloat16 else torch.float16)
+        dtype = torch.bfloat16 if self.bfloat16 else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype, cache_enabled=cache)
 
     @contextmanager
     def products(self) -> Iterator[None]:

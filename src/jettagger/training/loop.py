@@ -6,7 +6,8 @@ Shapes: B jets, C classes.
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 import torch
@@ -21,15 +22,19 @@ from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.randomness import key
 from jettagger.training import checkpoints
 from jettagger.training.averages import average_of, measure_statistics
+from jettagger.training.compilation import runner_of
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
 from jettagger.training.l1 import l1_penalty
 from jettagger.training.optimisers import build_optimiser
+from jettagger.training.recomputation import recomputed
+from jettagger.training.scaling import scaler_of
 from jettagger.training.schema import TrainingSection
+from jettagger.training.shortage import is_shortage, shortage_of
 from jettagger.training.state import EpochRecord, EpochSums, TrainingState
-from jettagger.training.step import look, make_step
+from jettagger.training.step import add_gradient, look, make_step
 from jettagger.training.tensorboard import Log
 from jettagger.training.training import MemberResult, Training
 from jettagger.training.validation import validate
@@ -45,12 +50,14 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     if training.train.steps == 0 or training.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
     with threads(training.section.threads), training.hardware.products(), noted():
-        training.model.to(training.hardware.device)
+        training = _on_device(training)
         state = _start(training, resume)
         log = Log(training.directory, training.section.tensorboard, state.step)
-        while not _finished(training.section, state):
-            _train_epoch(training, state)
-            _close_epoch(training, state, log)
+        again = training.section.activation_checkpointing
+        with recomputed(training.model) if again else nullcontext():
+            while not _finished(training.section, state):
+                _train_epoch(training, state)
+                _close_epoch(training, state, log)
         log.close()
         mean_loss = None if training.section.swa is None else _take_mean(training, state)
         if mean_loss is None:
@@ -71,10 +78,26 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     )
 
 
+def _on_device(training: Training) -> Training:
+    """The training with its network on the device, compiled or recorded where that is asked for and works."""
+    section, device = training.section, training.hardware.device
+    training.model.to(device)
+    if device.type == "cuda":  # what cuDNN's convolutions are quickest with
+        training.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not (section.compile or section.cuda_graphs):
+        return training
+    sample = next(iter(training.train.epoch(0))).to(device)
+    runner = runner_of(training.model, section, training.hardware, sample.inputs)
+    if runner.remark is not None:
+        training.progress.say(runner.remark)
+    return replace(training, runner=runner.network, runs=runner.mode)
+
+
 def _start(training: Training, resume: bool) -> TrainingState:
     """A new state, or the last checkpoint's; the folder agrees with it afterwards."""
     section, directory = training.section, training.directory
     state = TrainingState(training.model, build_optimiser(training.model, section.optimiser))
+    state.scaler = scaler_of(training.hardware, state.optimiser)
     state.average = average_of(training.model, section, training.steps)
     if checkpoints.kept(directory) and not resume:
         raise JettaggerError(
@@ -106,7 +129,7 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     with fed(training.train.epoch(state.epoch, done), training.hardware.device) as batches:
         for batch in _guarded(training, state, batches):
             generator.manual_seed(key(training.section.seed, "dropout", training.stream, state.step))
-            make_step(training, state, batch)
+            _step(training, state, batch)
             training.progress.advance()
             now = time.monotonic()
             state.sums.seconds, began = state.sums.seconds + now - began, now
@@ -119,6 +142,25 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     assert state.step == expected, (
         f"an epoch has {training.train.steps} batches, got {state.step - expected} more"
     )
+
+
+def _step(training: Training, state: TrainingState, batch: Batch) -> None:
+    """`make_step`. Raises JettaggerError, which says what would fit, when there is no memory for it."""
+    try:
+        make_step(training, state, batch)
+        return
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        found = str(error)  # the error itself holds the memory of the step
+
+    def gradient(part: Batch) -> None:
+        state.optimiser.zero_grad()
+        add_gradient(training, state, part)
+
+    device, parts = training.hardware.device, training.section.accumulate
+    state.optimiser.zero_grad()
+    raise shortage_of(batch, parts, found, device, gradient)
 
 
 def _guarded(training: Training, state: TrainingState, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -166,7 +208,8 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
         accuracy=found.accuracy,
         auc=found.auc,
         lr=state.optimiser.param_groups[0]["lr"],
-        gradient_norm=sums.norms / training.train.steps,
+        gradient_norm=sums.norms / max(training.train.steps - sums.left_out, 1),
+        left_out=sums.left_out,
         seconds=sums.seconds + time.monotonic() - began,
         jets_per_second=sums.jets / max(sums.seconds, 1e-9),
         clipped=sums.clipped / training.train.steps,
@@ -178,7 +221,7 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     stopping = section.early_stopping
     best = state.best.observe(record, weights, stopping.min_delta if stopping else 0.0)
     state.history.append(record)
-    state.sums = EpochSums()
+    state.sums = EpochSums(left_out_in_a_row=sums.left_out_in_a_row)
     if best:
         checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
     _save(training, state)
@@ -222,7 +265,8 @@ def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Ten
 
 def _identity(training: Training) -> dict[str, Any]:
     """What must be equal on resuming."""
-    return {**training.config, "member": training.member, "precision in use": training.hardware.precision}
+    identity = {**training.config, "member": training.member, "precision in use": training.hardware.precision}
+    return identity if training.runs == "eager" else {**identity, "network runs": training.runs}
 
 
 def _line(record: EpochRecord) -> str:

@@ -1,59 +1,57 @@
 """The scaled loss of a training in float16.
 
 Gradients below 6e-8 are zero in float16: the loss is multiplied by a large number before the gradient is taken, and
-the gradient divided by it (arXiv:1710.03740). Where the number was too large the gradient is infinite, the step is
-left out and counted, and the number is halved; it is doubled after every 2000 steps that went well.
+the gradient is divided by it (arXiv:1710.03740). Where the number was too large the gradient is infinite: the step is
+left out and counted, and the number is halved. It is doubled after 2000 steps that went well. Each member has its own.
 """
-
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 
-FIRST = 2.0**16
-PATIENCE = 2000
-"""Steps without an infinite gradient after which the scale is doubled."""
+from jettagger.training.device import Hardware
+from jettagger.training.lookahead import Lookahead
+
 MOST_IN_A_ROW = 40
-"""Steps left out one after the other beyond which the training has failed: the scale is far below 1 by then."""
+"""Steps left out one after the other at which the training has failed: the scale is far below 1 by then."""
 
 
-class LossScale:
-    """The scale of one member's loss. Everything stays on the device: no step waits for it."""
+def scaler_of(hardware: Hardware, optimiser: torch.optim.Optimizer) -> GradScaler | None:
+    """The scaler of a new training; None where the precision needs none."""
+    if not hardware.float16:
+        return None
+    _start_momentum(optimiser)
+    return GradScaler(hardware.device.type)
 
-    def __init__(self, device: torch.device) -> None:
-        self.scale = torch.full((), FIRST, device=device)
-        self.steady = torch.zeros((), dtype=torch.int32, device=device)
-        """Steps since the scale was last changed."""
-        self.infinite = torch.zeros((), device=device)
-        """1.0 where the step's gradient is not finite, else 0.0."""
 
-    def scaled(self, loss: Tensor) -> Tensor:
-        """What the gradient is taken of."""
-        return loss * self.scale.to(loss.dtype)
+def _start_momentum(optimiser: torch.optim.Optimizer) -> None:
+    """Fused SGD makes room for its momentum in its first step, and leaves it as it finds it when that is left out."""
+    inner = optimiser.inner if isinstance(optimiser, Lookahead) else optimiser
+    if isinstance(inner, torch.optim.SGD):
+        for group in inner.param_groups:
+            for p in group["params"] if group["momentum"] else ():
+                inner.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
-    def unscale(self, gradients: Sequence[Tensor]) -> None:
-        """Divides the gradients, in place, and notes whether they are finite."""
-        self.infinite.zero_()
-        inverse = self.scale.double().reciprocal().float()
-        torch._amp_foreach_non_finite_check_and_unscale_(list(gradients), self.infinite, inverse)
 
-    def step(self, optimiser: torch.optim.Optimizer) -> None:
-        """The optimiser's step, left out where the gradient is not finite; then the next scale."""
-        if getattr(optimiser, "_step_supports_amp_scaling", False):
-            # A fused kernel looks at the flag by itself: it need not come to the host.
-            optimiser.found_inf, optimiser.grad_scale = self.infinite, None  # type: ignore[attr-defined]
-            optimiser.step()
-            del optimiser.found_inf, optimiser.grad_scale  # type: ignore[attr-defined]
-        elif not bool(self.infinite):
-            optimiser.step()
-        torch._amp_update_scale_(self.scale, self.steady, self.infinite, 2.0, 0.5, PATIENCE)
+def backward(loss: Tensor, scaler: GradScaler | None) -> None:
+    """Adds the gradient of the loss, scaled, to the parameters'."""
+    (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
 
-    def content(self) -> dict[str, Any]:
-        """What a checkpoint holds; the tensors are the live ones."""
-        return {"scale": self.scale, "steady": self.steady}
 
-    def restore(self, content: dict[str, Any]) -> None:
-        """Takes over what `content` gave."""
-        self.scale.copy_(content["scale"])
-        self.steady.copy_(content["steady"])
+def unscale(optimiser: torch.optim.Optimizer, scaler: GradScaler | None) -> None:
+    """Once a step, after all its gradients are summed: divides them by the scale."""
+    if scaler is not None:
+        scaler.unscale_(optimiser)
+
+
+def apply(optimiser: torch.optim.Optimizer, scaler: GradScaler | None) -> None:
+    """The optimiser's step, left out where the gradient is not finite.
+
+    Fused optimisers see that by themselves; for others (RAdam, AdaDelta, Lion, Lookahead) the scaler waits for the
+    device.
+    """
+    if scaler is None:
+        optimiser.step()
+        return
+    scaler.step(optimiser)
+    scaler.update()

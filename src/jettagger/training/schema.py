@@ -95,6 +95,18 @@ class TrainingSection(Section):
     tensorboard: bool = False
     """Writes TensorBoard logs as well (extra `tensorboard`)."""
 
+    @model_validator(mode="after")
+    def _one_way_to_run(self) -> "TrainingSection":
+        ways = ("compile", "cuda_graphs", "activation_checkpointing")
+        asked = [name for name in ways if getattr(self, name)]
+        if len(asked) > 1:
+            raise ValueError(f"{' and '.join(asked)} do not go together: take one of them")
+        if self.cuda_graphs and self.accumulate > 1:
+            raise ValueError(
+                "cuda_graphs and accumulate do not go together: what fits in one graph needs no parts"
+            )
+        return self
+
     @field_validator("device")
     @classmethod
     def _known_device(cls, device: str) -> str:

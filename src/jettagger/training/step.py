@@ -4,6 +4,7 @@ Shapes: B jets, C classes.
 """
 
 import math
+from dataclasses import replace
 from typing import NoReturn
 
 import torch
@@ -14,7 +15,8 @@ from jettagger.randomness import key
 from jettagger.training.averages import follow
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.l1 import add_l1
-from jettagger.training.loss import check_labels, cross_entropy
+from jettagger.training.loss import WeightedLoss, check_labels, cross_entropy
+from jettagger.training.scaling import MOST_IN_A_ROW, apply, backward, unscale
 from jettagger.training.schedules import rate
 from jettagger.training.state import TrainingState
 from jettagger.training.training import Training
@@ -28,14 +30,10 @@ def make_step(training: Training, state: TrainingState, given: Batch) -> None:
     section = training.section
     on_cpu = training.hardware.device.type == "cpu"
     batch = given if on_cpu else given.to(training.hardware.device)
-    inputs = _mirrored(training, state, batch.inputs)
-    with training.hardware.autocast():
-        logits_BC = training.model(inputs)
-    if state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
-        check_labels(given, logits_BC.shape[1])
-    loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, section.label_smoothing)
+    batch = replace(batch, inputs=_mirrored(training, state, batch.inputs))
     state.optimiser.zero_grad()
-    loss.step.backward()  # type: ignore[no-untyped-call]
+    loss = add_gradient(training, state, batch, given)
+    unscale(state.optimiser, state.scaler)
     add_l1(training.model, section.l1)
     norm = clip_gradients(state.optimiser, section.gradient_clip)
     training.pending.append((state.step, torch.stack((loss.losses.detach(), loss.weights, norm))))
@@ -43,10 +41,24 @@ def make_step(training: Training, state: TrainingState, given: Batch) -> None:
         look(training, state)
     for group in state.optimiser.param_groups:
         group["lr"] = _rate(training, state, state.step)
-    state.optimiser.step()
+    apply(state.optimiser, state.scaler)
     follow(state, section, training.steps)
     state.sums.jets += len(batch)
     state.step += 1
+
+
+def add_gradient(
+    training: Training, state: TrainingState, batch: Batch, given: Batch | None = None
+) -> WeightedLoss:
+    """Adds the gradient of a batch's loss to the parameters'; `given` is the batch as it was on the host."""
+    with training.hardware.autocast():
+        logits_BC = training.network(batch.inputs)
+    if given is not None and state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
+        check_labels(given, logits_BC.shape[1])
+    smoothing = training.section.label_smoothing
+    loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, smoothing)
+    backward(loss.step, state.scaler)
+    return loss
 
 
 def look(training: Training, state: TrainingState) -> None:
@@ -55,15 +67,27 @@ def look(training: Training, state: TrainingState) -> None:
         return
     rows = torch.stack([row for _, row in training.pending]).tolist()
     for (step, _), row in zip(training.pending, rows, strict=True):
-        if not all(map(math.isfinite, row)):
+        if not all(map(math.isfinite, row)) and not _left_out(state, row):
             training.pending.clear()
             _stop(training, state, step, row[2])
         state.sums.losses += row[0]
         state.sums.weights += row[1]
+        if not math.isfinite(row[2]):
+            continue
+        state.sums.left_out_in_a_row = 0
         state.sums.norms += row[2]
         limit = training.section.gradient_clip
         state.sums.clipped += limit is not None and row[2] > limit
     training.pending.clear()
+
+
+def _left_out(state: TrainingState, row: list[float]) -> bool:
+    """Whether the scaler of a training in float16 left a step out; too many in a row are no accident."""
+    if state.scaler is None or not all(map(math.isfinite, row[:2])):
+        return False
+    state.sums.left_out += 1
+    state.sums.left_out_in_a_row += 1
+    return state.sums.left_out_in_a_row < MOST_IN_A_ROW
 
 
 def clip_gradients(optimiser: torch.optim.Optimizer, limit: float | None) -> Tensor:

@@ -3,14 +3,15 @@
 Shapes: B jets, N particles of all jets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from jettagger.batch import Batch, Inputs, Packed, Particles
+from jettagger.batch import Batch, Inputs, Packed, Part, Particles, Rows
+from jettagger.models.parts.dropout import dropout_layers
 
 
 class Cut(NamedTuple):
@@ -42,12 +43,44 @@ def even_sizes(jets: int, parts: int) -> list[int]:
 
 def part_of(batch: Batch, cut: Cut) -> Batch:
     """A part of a batch."""
-    changed: dict[str, Any] = {"inputs": _inputs(batch.inputs, cut)}
+    changed: dict[str, Any] = {"inputs": _inputs(batch.inputs, cut), "part": _place(batch, cut)}
     for field in fields(batch):
         value = getattr(batch, field.name)
         if isinstance(value, Tensor):
             changed[field.name] = value[cut.jets]
     return replace(batch, **changed)
+
+
+def _place(batch: Batch, cut: Cut) -> Part:
+    """Where a part lies in the batch, or in the one of which this rank has `batch`."""
+    whole = batch.part
+    jets = Rows(0, len(batch), len(batch)) if whole is None else whole.jets
+    particles = {}
+    for name, rows in cut.particles.items():
+        packed = batch.inputs.collections[name]
+        assert isinstance(packed, Packed)
+        number = len(packed.features_NF)
+        outer = Rows(0, number, number) if whole is None else whole.particles[name]
+        particles[name] = _within(outer, rows)
+    return Part(_within(jets, cut.jets), particles)
+
+
+def _within(outer: Rows, rows: slice) -> Rows:
+    return Rows(outer.first + rows.start, rows.stop - rows.start, outer.total)
+
+
+def same_masks(model: nn.Module) -> Callable[[], None]:
+    """What takes dropout back to where it is now: each part draws the masks of the whole batch, and uses its own."""
+    generators = (layer.generator for _, layer in dropout_layers(model) if layer.generator is not None)
+    generator = next(generators, None)
+    if generator is None:
+        return lambda: None
+    state = generator.get_state()
+
+    def again() -> None:
+        generator.set_state(state)
+
+    return again
 
 
 def _inputs(inputs: Inputs, cut: Cut) -> Inputs:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from itertools import count
 from typing import Any, NoReturn
 
 import torch
@@ -19,6 +20,7 @@ from jettagger.batch import Batch, Inputs
 from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
 from jettagger.models.parts.dropout import set_dropout_generator
+from jettagger.models.parts.layers import BatchNorm
 from jettagger.randomness import key
 from jettagger.training import checkpoints
 from jettagger.training.averages import average_of, measure_statistics
@@ -32,12 +34,22 @@ from jettagger.training.optimisers import build_optimiser
 from jettagger.training.recomputation import recomputed
 from jettagger.training.scaling import scaler_of
 from jettagger.training.schema import TrainingSection
+from jettagger.training.sharing import (
+    DropoutRows,
+    kept_together,
+    same_start,
+    share_statistics,
+    unshared,
+)
 from jettagger.training.shortage import is_shortage, shortage_of
 from jettagger.training.state import EpochRecord, EpochSums, TrainingState
 from jettagger.training.step import add_gradient, look, make_step
 from jettagger.training.tensorboard import Log
 from jettagger.training.training import MemberResult, Training
 from jettagger.training.validation import validate
+
+ASK_EVERY = 8
+"""Batches between two moments at which ranks tell each other whether a signal has come."""
 
 
 def train_member(training: Training, *, resume: bool = False) -> MemberResult:
@@ -52,7 +64,7 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     with threads(training.section.threads), training.hardware.products(), noted():
         training = _on_device(training)
         state = _start(training, resume)
-        log = Log(training.directory, training.section.tensorboard, state.step)
+        log = Log(training.directory, training.section.tensorboard and training.ranks.first, state.step)
         again = training.section.activation_checkpointing
         with recomputed(training.model) if again else nullcontext():
             while not _finished(training.section, state):
@@ -62,8 +74,11 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
         mean_loss = None if training.section.swa is None else _take_mean(training, state)
         if mean_loss is None:
             training.model.load_state_dict(state.best.weights)
+        share_statistics(training.model, None)
         epoch = state.best.epoch if mean_loss is None else state.epoch
-        weights = checkpoints.save_best(training.directory, epoch, training.model.state_dict())
+        weights = training.directory / checkpoints.BEST
+        if training.ranks.first:
+            checkpoints.save_best(training.directory, epoch, training.model.state_dict())
     return MemberResult(
         member=training.member,
         weights=weights,
@@ -84,6 +99,11 @@ def _on_device(training: Training) -> Training:
     training.model.to(device)
     if device.type == "cuda":  # what cuDNN's convolutions are quickest with
         training.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if section.accumulate > 1 and training.rows is None:
+        training = replace(training, rows=DropoutRows(training.model, training.model.inputs))
+    if section.accumulate > 1 and any(isinstance(x, BatchNorm) for x in training.model.modules()):
+        parts = f"{section.accumulate} parts of a batch"
+        training.progress.say(f"BatchNorm takes its statistics from each of the {parts}, not from the whole")
     if not (section.compile or section.cuda_graphs):
         return training
     sample = next(iter(training.train.epoch(0))).to(device)
@@ -95,27 +115,41 @@ def _on_device(training: Training) -> Training:
 
 def _start(training: Training, resume: bool) -> TrainingState:
     """A new state, or the last checkpoint's; the folder agrees with it afterwards."""
-    section, directory = training.section, training.directory
+    section, ranks = training.section, training.ranks
+    same_start(ranks, training.model)
+    if section.sync_batch_norm:
+        share_statistics(training.model, ranks)
     state = TrainingState(training.model, build_optimiser(training.model, section.optimiser))
     state.scaler = scaler_of(training.hardware, state.optimiser)
     state.average = average_of(training.model, section, training.steps)
+    content = ranks.first_does(lambda: _found(training, resume))
+    if content is not None:
+        state.restore(content)
+    if resume:
+        training.progress.say(f"resuming after step {state.step} of {training.steps}")
+    if ranks.first:
+        metrics = training.directory / checkpoints.METRICS
+        with checkpoints.saving(metrics), written_aside(metrics) as aside:
+            aside.write_text("".join(_line(record) for record in state.history), encoding="utf-8")
+    return state
+
+
+def _found(training: Training, resume: bool) -> dict[str, Any] | None:
+    """The last checkpoint, where there is one and it is asked for."""
+    directory = training.directory
     if checkpoints.kept(directory) and not resume:
         raise JettaggerError(
             f"{directory} holds a training: --resume goes on with it, or choose another --output"
         )
-    if resume:
-        checkpoints.clear_leftovers(directory)
-        content, remarks = checkpoints.load_last(directory, _identity(training))
-        for remark in remarks:
-            training.progress.say(remark)
-        if remarks:
-            checkpoints.remove_damaged(directory)
-        if content is not None:
-            state.restore(content)
-        training.progress.say(f"resuming after step {state.step} of {training.steps}")
-    with written_aside(directory / checkpoints.METRICS) as aside:
-        aside.write_text("".join(_line(record) for record in state.history), encoding="utf-8")
-    return state
+    if not resume:
+        return None
+    checkpoints.clear_leftovers(directory)
+    content, remarks = checkpoints.load_last(directory, _identity(training))
+    for remark in remarks:
+        training.progress.say(remark)
+    if remarks:
+        checkpoints.remove_damaged(directory)
+    return content
 
 
 def _train_epoch(training: Training, state: TrainingState) -> None:
@@ -134,14 +168,19 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
             now = time.monotonic()
             state.sums.seconds, began = state.sums.seconds + now - began, now
             interval = training.section.checkpoint_seconds
-            if interval is not None and now - saved > interval:
+            if training.ranks.first and interval is not None and now - saved > interval:
                 _save(training, state)
                 saved = time.monotonic()
+    if training.rows is not None:
+        training.rows.set(None)
     look(training, state)
     expected = (state.epoch + 1) * training.train.steps
     assert state.step == expected, (
         f"an epoch has {training.train.steps} batches, got {state.step - expected} more"
     )
+    remark = kept_together(training.ranks, training.model)
+    if remark is not None:
+        training.progress.say(remark)
 
 
 def _step(training: Training, state: TrainingState, batch: Batch) -> None:
@@ -156,17 +195,18 @@ def _step(training: Training, state: TrainingState, batch: Batch) -> None:
 
     def gradient(part: Batch) -> None:
         state.optimiser.zero_grad()
-        add_gradient(training, state, part)
+        add_gradient(training, state, part, lambda: part.weights_B.abs().sum())
 
-    device, parts = training.hardware.device, training.section.accumulate
     state.optimiser.zero_grad()
-    raise shortage_of(batch, parts, found, device, gradient)
+    with unshared(training.model, training.rows):
+        answer = shortage_of(batch, training.section.accumulate, found, training.hardware.device, gradient)
+    raise training.ranks.of_all(answer)
 
 
 def _guarded(training: Training, state: TrainingState, batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches. What is learned is saved when a signal asks for the end, or when the next batch cannot be had."""
     waiting = iter(batches)
-    while True:
+    for number in count():
         try:
             batch = next(waiting, None)
         except (JettaggerError, OSError) as error:
@@ -176,7 +216,10 @@ def _guarded(training: Training, state: TrainingState, batches: Iterable[Batch])
         if batch is None:
             return
         yield batch
-        if (name := asked_to_stop()) is not None:
+        name = asked_to_stop()
+        if training.ranks.world > 1:
+            name = training.ranks.agreed(name) if number % ASK_EVERY == 0 else None
+        if name is not None:
             _save(training, state)
             raise Interrupted(name, training.directory, state.step)
 
@@ -184,8 +227,9 @@ def _guarded(training: Training, state: TrainingState, batches: Iterable[Batch])
 def _save(training: Training, state: TrainingState) -> None:
     """A checkpoint of a state that is known to be finite."""
     look(training, state)
-    keep = training.section.keep_checkpoints
-    checkpoints.save_last(training.directory, _identity(training), state.content(), keep=keep)
+    if training.ranks.first:
+        keep = training.section.keep_checkpoints
+        checkpoints.save_last(training.directory, _identity(training), state.content(), keep=keep)
 
 
 def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
@@ -193,11 +237,11 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     began, section, sums = time.monotonic(), training.section, state.sums
     training.model.eval()
     with fed(training.validation.epoch(0), training.hardware.device) as batches:
-        found = validate(_network(training, state), _guarded(training, state, batches), training.hardware)
+        guarded = _guarded(training, state, batches)
+        found = validate(_network(training, state), guarded, training.hardware, training.ranks)
     if sums.weights <= 0:
-        raise JettaggerError(
-            f"the weights of the training jets add up to {sums.weights:.4g}: check weights.event"
-        )
+        message = f"the weights of the training jets add up to {sums.weights:.4g}: check weights.event"
+        raise training.ranks.of_all(JettaggerError(message))
     if found.bad is not None:
         _stop_in_validation(training, state, found.bad)
     record = EpochRecord(
@@ -222,12 +266,13 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     best = state.best.observe(record, weights, stopping.min_delta if stopping else 0.0)
     state.history.append(record)
     state.sums = EpochSums(left_out_in_a_row=sums.left_out_in_a_row)
-    if best:
+    if best and training.ranks.first:
         checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
     _save(training, state)
-    metrics = training.directory / checkpoints.METRICS
-    with checkpoints.saving(metrics), metrics.open("a", encoding="utf-8") as lines:
-        lines.write(_line(record))
+    if training.ranks.first:
+        metrics = training.directory / checkpoints.METRICS
+        with checkpoints.saving(metrics), metrics.open("a", encoding="utf-8") as lines:
+            lines.write(_line(record))
     log.add(record)
     training.progress.end(record, best=best)
 
@@ -237,10 +282,11 @@ def _take_mean(training: Training, state: TrainingState) -> float:
     assert state.average is not None
     model, device = training.model, training.hardware.device
     model.load_state_dict(state.average)
+    share_statistics(model, training.ranks)
     with fed(training.train.epoch(0), device) as batches:
         measure_statistics(model, batches, training.hardware)
     with fed(training.validation.epoch(0), device) as batches:
-        found = validate(model, batches, training.hardware)
+        found = validate(model, batches, training.hardware, training.ranks)
     if found.bad is not None:
         _stop_in_validation(training, state, found.bad)
     training.progress.say(
@@ -265,7 +311,12 @@ def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Ten
 
 def _identity(training: Training) -> dict[str, Any]:
     """What must be equal on resuming."""
-    identity = {**training.config, "member": training.member, "precision in use": training.hardware.precision}
+    identity = {
+        **training.config,
+        "member": training.member,
+        "precision in use": training.hardware.precision,
+        checkpoints.RANKS: training.ranks.world,
+    }
     return identity if training.runs == "eager" else {**identity, "network runs": training.runs}
 
 
@@ -274,6 +325,9 @@ def _line(record: EpochRecord) -> str:
 
 
 def _stop_in_validation(training: Training, state: TrainingState, number: int) -> NoReturn:
-    batch = next(training.validation.epoch(0, number)).to(training.hardware.device)
+    validation = training.validation if training.whole is None else training.whole[1]
+    batch = next(validation.epoch(0, number)).to(training.hardware.device)
     where, facts = f"the validation after epoch {state.epoch + 1}", [f"after step {state.step}"]
-    raise not_finite(training.model, batch, training.hardware, training.section, where, facts)
+    with unshared(training.model, training.rows):
+        error = not_finite(training.model, batch, training.hardware, training.section, where, facts)
+    raise training.ranks.of_all(error)

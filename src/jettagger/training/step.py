@@ -4,6 +4,7 @@ Shapes: B jets, C classes.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
@@ -12,12 +13,14 @@ from torch import Tensor
 
 from jettagger.batch import Batch, Inputs
 from jettagger.randomness import key
+from jettagger.training.accumulation import cuts, even_sizes, part_of, same_masks
 from jettagger.training.averages import follow
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.l1 import add_l1
-from jettagger.training.loss import WeightedLoss, check_labels, cross_entropy
+from jettagger.training.loss import check_labels, cross_entropy
 from jettagger.training.scaling import MOST_IN_A_ROW, apply, backward, unscale
 from jettagger.training.schedules import rate
+from jettagger.training.sharing import mean_statistics, sum_gradients, unshared
 from jettagger.training.state import TrainingState
 from jettagger.training.training import Training
 
@@ -28,37 +31,64 @@ CHECK_EVERY = 32
 def make_step(training: Training, state: TrainingState, given: Batch) -> None:
     """One step of the optimiser, and what is remembered of it."""
     section = training.section
-    on_cpu = training.hardware.device.type == "cpu"
-    batch = given if on_cpu else given.to(training.hardware.device)
-    batch = replace(batch, inputs=_mirrored(training, state, batch.inputs))
     state.optimiser.zero_grad()
-    loss = add_gradient(training, state, batch, given)
+    sums = sum_gradients(training.ranks, state.optimiser, _gradient(training, state, given))
+    if not section.sync_batch_norm:
+        mean_statistics(training.ranks, training.model)
     unscale(state.optimiser, state.scaler)
     add_l1(training.model, section.l1)
     norm = clip_gradients(state.optimiser, section.gradient_clip)
-    training.pending.append((state.step, torch.stack((loss.losses.detach(), loss.weights, norm))))
-    if on_cpu or len(training.pending) == CHECK_EVERY:
+    training.pending.append((state.step, torch.stack((*sums, norm))))
+    if training.hardware.device.type == "cpu" or len(training.pending) == CHECK_EVERY:
         look(training, state)
     for group in state.optimiser.param_groups:
         group["lr"] = _rate(training, state, state.step)
     apply(state.optimiser, state.scaler)
     follow(state, section, training.steps)
-    state.sums.jets += len(batch)
+    state.sums.jets += len(given) if given.part is None else given.part.jets.total
     state.step += 1
 
 
+def _gradient(training: Training, state: TrainingState, given: Batch) -> Tensor:
+    """The gradient of the batch's loss, in the parameters; Σ w·l and Σ w of its jets, (2,)."""
+    section, device = training.section, training.hardware.device
+    at = cuts(given.inputs, even_sizes(len(given), section.accumulate)) if section.accumulate > 1 else []
+    batch = given if device.type == "cpu" else given.to(device)
+    magnitude = training.ranks.begin_sum(torch.linalg.vector_norm(batch.weights_B, 1))
+    batch = replace(batch, inputs=_mirrored(training, state, batch))
+    if len(at) < 2:
+        return add_gradient(training, state, batch, magnitude, given)
+    total, again = magnitude(), same_masks(training.model)
+    sums = []
+    for number, cut in enumerate(at):
+        if number:
+            again()
+        part = part_of(batch, cut)
+        sums.append(add_gradient(training, state, part, lambda: total, part_of(given, cut)))
+    return torch.stack(sums).sum(0)
+
+
 def add_gradient(
-    training: Training, state: TrainingState, batch: Batch, given: Batch | None = None
-) -> WeightedLoss:
-    """Adds the gradient of a batch's loss to the parameters'; `given` is the batch as it was on the host."""
+    training: Training,
+    state: TrainingState,
+    batch: Batch,
+    magnitude: Callable[[], Tensor],
+    given: Batch | None = None,
+) -> Tensor:
+    """Adds the gradient of Σ w·l / `magnitude` to the parameters'; returns Σ w·l and Σ w, (2,).
+
+    `given` is the batch as it is on the host.
+    """
+    if training.rows is not None:
+        training.rows.set(batch.part)
     with training.hardware.autocast():
         logits_BC = training.network(batch.inputs)
     if given is not None and state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
         check_labels(given, logits_BC.shape[1])
-    smoothing = training.section.label_smoothing
-    loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, smoothing)
+    loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, training.section.label_smoothing)
+    loss = loss._replace(magnitude=magnitude())
     backward(loss.step, state.scaler)
-    return loss
+    return torch.stack((loss.losses.detach(), loss.weights.to(loss.losses.dtype)))
 
 
 def look(training: Training, state: TrainingState) -> None:
@@ -100,13 +130,14 @@ def clip_gradients(optimiser: torch.optim.Optimizer, limit: float | None) -> Ten
     return norm
 
 
-def _mirrored(training: Training, state: TrainingState, inputs: Inputs) -> Inputs:
+def _mirrored(training: Training, state: TrainingState, batch: Batch) -> Inputs:
     """The inputs of this step, some of them reflected; which ones is keyed by the step."""
     if training.mirror is None:
-        return inputs
+        return batch.inputs
     stream = key(training.section.seed, "reflections", training.stream, state.step)
     device = training.hardware.device
-    return training.mirror(inputs, torch.Generator(device).manual_seed(stream))
+    rows = None if batch.part is None else batch.part.jets
+    return training.mirror(batch.inputs, torch.Generator(device).manual_seed(stream), rows)
 
 
 def _rate(training: Training, state: TrainingState, step: int) -> float:
@@ -115,13 +146,16 @@ def _rate(training: Training, state: TrainingState, step: int) -> float:
     if training.rates is not None:
         return training.rates(step)
     share = rate(step, training.steps, section.schedule)
-    return section.optimiser.lr * share * state.plateau.factor
+    return section.peak_rate * share * state.plateau.factor
 
 
 def _stop(training: Training, state: TrainingState, step: int, norm: float) -> NoReturn:
     """Ends a training whose loss or gradient is not finite, with all that can be found out."""
     steps, section = training.train.steps, training.section
-    batch = next(training.train.epoch(step // steps, step % steps)).to(training.hardware.device)
+    train = training.train if training.whole is None else training.whole[0]
+    batch = next(train.epoch(step // steps, step % steps)).to(training.hardware.device)
     where = f"epoch {step // steps + 1}, batch {step % steps + 1} of {steps} (step {step})"
     facts = [f"learning rate {_rate(training, state, step):.3g}", f"gradient norm {norm:.3g}"]
-    raise not_finite(training.model, batch, training.hardware, section, where, facts)
+    with unshared(training.model, training.rows):
+        error = not_finite(training.model, batch, training.hardware, section, where, facts)
+    raise training.ranks.of_all(error)

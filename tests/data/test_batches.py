@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_columns import config
 
-from jettagger.batch import InputSpec
+from jettagger.batch import InputSpec, Rows
 from jettagger.data.batches import Batches
 from jettagger.data.order import Order
 from jettagger.data.prepared import prepare
@@ -165,6 +165,11 @@ def test_ranks_share_each_batch(prepared, way, ranks):
         assert torch.equal(torch.cat(features), batch.inputs.collections["particles"].features_NF)
         sizes = [len(share) for share in shares]
         assert max(sizes) - min(sizes) <= 1
+        total = len(batch.inputs.collections["particles"].features_NF)
+        for number, share in enumerate(shares):
+            before = sum(map(len, features[:number]))
+            assert share.part.jets == Rows(sum(sizes[:number]), len(share), len(batch))
+            assert share.part.particles["particles"] == Rows(before, len(features[number]), total)
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,9 +10,12 @@ import torch
 from torch import nn
 
 from jettagger import models
-from jettagger.batch import Dense, Inputs, Packed
+from jettagger.batch import Batch, Dense, Inputs, Packed
 from jettagger.errors import JettaggerError
 from jettagger.models.parts.dropout import Dropout, dropout_layers, set_dropout_generator
+from jettagger.models.parts.layers import BatchNorm
+from jettagger.training.accumulation import cuts, part_of
+from jettagger.training.sharing import DropoutRows
 
 
 def randomised(model, seed=5):
@@ -175,6 +178,38 @@ def test_training_masks_come_from_the_generator_alone(case, make_model, make_jet
     assert torch.equal(logits[0], logits[1])
     assert not torch.equal(logits[0], logits[2])
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@torch.no_grad()
+def test_parts_draw_the_masks_of_the_whole(case, make_model, make_jets):
+    """What ranks that share a batch compute, one of them without a jet."""
+    model, inputs = make_model(case, dropout=0.3).train(), make_jets(11)
+    for norm in model.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            norm.eval()
+    rows, sizes, found = DropoutRows(model, model.inputs), [4, 0, 7], []
+    whole = Batch(inputs, torch.zeros(11, dtype=torch.int64), torch.ones(11), torch.arange(11))
+    for part in (part_of(whole, cut) for cut in cuts(inputs, sizes)):
+        rows.set(part.part)
+        set_dropout_generator(model, torch.Generator().manual_seed(3))
+        found.append(model(part.inputs))
+    rows.set(None)
+    set_dropout_generator(model, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(torch.cat(found), model(inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_a_part_without_jets_takes_part(case, make_model, make_jets):
+    """Its sums are those of the other ranks, and it has a gradient, of 0, for each parameter."""
+    model, rows = make_model(case).train(), []
+    for norm in model.modules():
+        if isinstance(norm, BatchNorm):
+            norm.reduce = lambda x: rows.append(len(x)) or x + 5.0
+    nothing = cuts(make_jets(3), [3, 0])[1]
+    whole = Batch(make_jets(3), torch.zeros(3, dtype=torch.int64), torch.ones(3), torch.arange(3))
+    model(part_of(whole, nothing).inputs).sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters() if p.requires_grad)
+    norms = sum(isinstance(norm, BatchNorm) for norm in model.modules())
+    assert len(rows) >= 2 * norms
 
 
 def test_weights_come_from_the_generator_alone(case, make_model):

@@ -41,6 +41,18 @@ def even_sizes(jets: int, parts: int) -> list[int]:
     return [jets * (n + 1) // parts - jets * n // parts for n in range(parts)]
 
 
+def sizes_of(batch: Batch, parts: int, ranks: int) -> list[int]:
+    """The jets of each part of a batch, or of one rank's share of it.
+
+    All of several ranks have as many parts, some of them empty: sums over ranks, such as BatchNorm's, need them all.
+    """
+    sizes = even_sizes(len(batch), parts)
+    if batch.part is None or ranks == 1:
+        return sizes
+    most = -(-batch.part.jets.total // ranks)
+    return sizes + [0] * (min(parts, most) - len(sizes))
+
+
 def part_of(batch: Batch, cut: Cut) -> Batch:
     """A part of a batch."""
     changed: dict[str, Any] = {"inputs": _inputs(batch.inputs, cut), "part": _place(batch, cut)}

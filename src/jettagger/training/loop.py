@@ -61,11 +61,7 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     """
     if training.train.steps == 0 or training.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
-    if training.section.mixup is not None and training.ranks.world > 1:
-        raise JettaggerError(
-            "training.mixup mixes jets of the whole batch, and here each of several ranks has a part of it: leave"
-            " mixup out, or train in one process"
-        )
+    _check_shared(training)
     with threads(training.section.threads), training.hardware.products(), noted():
         training = on_device(training)
         state = _start(training, resume)
@@ -98,6 +94,24 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     )
 
 
+def _check_shared(training: Training) -> None:
+    """Raises JettaggerError for what looks at pairs of jets, where a batch is spread over several ranks."""
+    if training.ranks.world == 1:
+        return
+    pairs = {
+        "mixup": ("mixes jets", training.section.mixup),
+        "decorrelate": ("compares all pairs of jets", training.section.decorrelate),
+    }
+    for name, (does, section) in pairs.items():
+        if section is not None:
+            raise training.ranks.of_all(
+                JettaggerError(
+                    f"training.{name} {does} of the whole batch, and here each of several ranks has a part of it:"
+                    f" leave {name} out, train in one process, or spread members with training.ranks: members"
+                )
+            )
+
+
 def on_device(training: Training) -> Training:
     """The training with its network on the device, compiled or recorded where that is asked for and works."""
     section, device = training.section, training.hardware.device
@@ -110,6 +124,9 @@ def on_device(training: Training) -> Training:
         parts = f"{section.accumulate} parts of a batch"
         training.progress.say(f"BatchNorm takes its statistics from each of the {parts}, not from the whole")
     if not (section.compile or section.cuda_graphs):
+        return training
+    if training.ranks.world > 1:
+        training.progress.say("training.compile and cuda_graphs are left out: ranks speak within the network")
         return training
     sample = next(iter(training.train.epoch(0))).to(device)
     runner = runner_of(training.model, section, training.hardware, sample.inputs)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jettagger.batch import Batch
 from jettagger.randomness import key, numpy_generator
-from jettagger.training.accumulation import cuts, even_sizes, part_of, same_masks
+from jettagger.training.accumulation import cuts, part_of, same_masks, sizes_of
 from jettagger.training.augmentation import mixed
 from jettagger.training.averages import follow
 from jettagger.training.diagnosis import not_finite
@@ -53,7 +53,8 @@ def make_step(training: Training, state: TrainingState, given: Batch) -> None:
 def _gradient(training: Training, state: TrainingState, given: Batch) -> Tensor:
     """The gradient of the batch's loss, in the parameters; Σ w·l and Σ w of its jets, (2,)."""
     section, device = training.section, training.hardware.device
-    at = cuts(given.inputs, even_sizes(len(given), section.accumulate)) if section.accumulate > 1 else []
+    sizes = sizes_of(given, section.accumulate, training.ranks.world)
+    at = cuts(given.inputs, sizes) if section.accumulate > 1 else []
     batch = given if device.type == "cpu" else given.to(device)
     magnitude = training.ranks.begin_sum(training.objective.magnitude(batch))
     batch = augmented(training, state.step, batch)

@@ -135,7 +135,7 @@ class JetImage(nn.Module):
         # where, not a product: what lies outside need not be finite.
         weights_CR = torch.where(inside_R, weights_CR, 0.0)
         images_CX = images_CX.scatter_add(1, index_R.expand_as(weights_CR), weights_CR)
-        return images_CX.view(-1, rows.jets, self.pixels, self.pixels).transpose(0, 1)
+        return images_CX.view(len(self.channels), rows.jets, self.pixels, self.pixels).transpose(0, 1)
 
     def placed(self, particles: Particles) -> Rows:
         """The particles after centring, rotation, flips and normalisation."""

@@ -28,6 +28,8 @@ FREE = {
     "training.threads",
     "training.checkpoint_seconds",
     "training.tensorboard",
+    "training.watts.core",
+    "training.watts.gpu",
     "training.ranks",
     "training.rank_timeout",
     "ensemble.members",

@@ -2,7 +2,7 @@
 
 RUN/config.yaml       the resolved config
 RUN/run.json          what the run was: the tagger's card, hardware, time; written last
-RUN/member_K/         checkpoints, metrics.jsonl and result.json of member K; failed.json where it failed
+RUN/member_K/         checkpoints, metrics.jsonl, result.json and cost.json of member K; failed.json where it failed
 RUN/baselines/        what the config asks for under `baselines`
 RUN/tagger/           the bundle
 
@@ -24,15 +24,16 @@ from jettagger.data import splits
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights
 from jettagger.errors import JettaggerError
 from jettagger.files import check_writable, one_at_a_time, write_json, written_aside
-from jettagger.training import checkpoints, outcome
+from jettagger.training import checkpoints, cost, outcome
 from jettagger.training.among_ranks import common_sides, describe_ranks, share_of, sharing
 from jettagger.training.bundle import bundle
+from jettagger.training.cost import Cost, Meter, meter_of, metered
 from jettagger.training.device import Hardware, choose_hardware, threads
 from jettagger.training.distribution import Ranks, connected, device_of, found_ranks
 from jettagger.training.interruption import interrupted_before, marking
 from jettagger.training.members import identity, train_members, training_weights
 from jettagger.training.outcome import Piece
-from jettagger.training.recipe import Recipe, fold_folder, member_folder
+from jettagger.training.recipe import Recipe, fold_folder, member_folder, new_model
 from jettagger.training.schema import TrainingSection
 from jettagger.training.sides import Filling, Sides, prepare_folds
 from jettagger.training.training import MemberResult
@@ -95,9 +96,12 @@ def train(
         for number in folds:
             part, shared = recipe._replace(fold=number), sharing(ranks, recipe.training)
             mine = [k for f, k in share_of(ranks, recipe.training, chosen) if f == number]
-            found = train_members(
-                part, sides[number], weights_of(number), output, mine, hardware, resume, say, shared
-            )
+            meter = Meter() if ranks.world > 1 else meter_of(hardware.device)
+            with metered([member_folder(output, k, number) for k in mine if shared.first], meter):
+                found = train_members(
+                    part, sides[number], weights_of(number), output, mine, hardware, resume, say, shared
+                )
+            _record_costs(part, sides[number], output, found, hardware, shared)
             trained += [(Piece(number, result.member), result) for result in found]
         if recipe.training.ranks == "members":
             trained = [one for part_of_rank in ranks.collected(trained) for one in part_of_rank]
@@ -173,6 +177,27 @@ def _begin(
         _fit_baselines(recipe, sides[fold], weights_of(fold), fold_folder(output, fold), say)
 
 
+def _record_costs(
+    recipe: Recipe,
+    sides: Sides,
+    output: Path,
+    results: Sequence[MemberResult],
+    hardware: Hardware,
+    ranks: Ranks,
+) -> None:
+    """Leaves word of what each training cost, unless it is there."""
+    folders = [member_folder(output, result.member, recipe.fold) for result in results if ranks.first]
+    if all(cost.recorded(folder) is not None for folder in folders):
+        return
+    model = new_model(recipe, sides, 0)
+    power = cost.assumed_power(hardware.device, recipe.training.watts, ranks.world)
+    for folder, result in zip(folders, results, strict=True):
+        if cost.recorded(folder) is None:
+            flops = cost.flops_of(model, result.jets)
+            measured = cost.read_measured(folder)
+            cost.record(folder, cost.cost_of(result.seconds, result.jets, flops, measured, power))
+
+
 def _say_advice(results: Sequence[MemberResult], fold: int | None, classes: int, say: Say) -> None:
     histories = [[asdict(record) for record in result.history] for result in results]
     for sentence in advise_members(histories, classes):
@@ -196,6 +221,8 @@ def _write_tagger(
         tagger = bundle(recipe, sides, output, standing, say)
         seconds = time.monotonic() - began
         write_json(output / "run.json", {**tagger.card, "hardware": hardware.description, "seconds": seconds})
+    if (spent := tagger.card["cost"]) is not None:
+        say(f"cost of all trainings: {Cost(**spent)}")
     say(f"tagger: {output / 'tagger'} ({seconds:.0f} s)")
 
 

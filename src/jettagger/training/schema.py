@@ -69,6 +69,16 @@ class SwaSection(Section):
     """Steps between two weights that enter."""
 
 
+class WattsSection(Section):
+    """Powers that are assumed for the energy in a run's record where the machine measures none; no number of the
+    training hangs on them."""
+
+    core: Positive = 10.0
+    """Of a busy processor core, W."""
+    gpu: Positive = 300.0
+    """Of a GPU, W."""
+
+
 class TrainingSection(Section):
     """How one network is trained."""
 
@@ -120,6 +130,8 @@ class TrainingSection(Section):
     """Time between two checkpoints inside an epoch; null: one at the end of each epoch only."""
     tensorboard: bool = False
     """Writes TensorBoard logs as well (extra `tensorboard`)."""
+    watts: WattsSection = WattsSection()
+    """What the energy in the run's record is estimated by where it cannot be measured."""
 
     @field_validator("device")
     @classmethod

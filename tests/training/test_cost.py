@@ -48,7 +48,7 @@ def test_without_counters_nothing_is_measured(tmp_path):
 
 def test_an_estimate_is_called_one():
     found = cost.cost_of(3600.0, 1000, 2e9, Measured(), FOUR_CORES)
-    assert found == Cost(3600.0, 1000, 2e9, 40.0, "estimated", "4 cores at 10 W, training.watts")
+    assert found == Cost(3600.0, 1000, 2e9, 40.0, "estimated", "4 cores at 10 W, training.watts", "")
     assert str(found) == "3600 s, 1,000 jets, 2e+09 FLOPs, 40 Wh (estimated: 4 cores at 10 W, training.watts)"
 
 
@@ -159,10 +159,11 @@ def test_flops_of_a_network_counted_by_hand(toy_folder):
 
 
 def test_totals_do_not_mix_kinds():
-    one = Cost(1.0, 2, 3.0, 4.0, "measured", "by RAPL")
-    other = Cost(1.0, 2, 3.0, 4.0, "estimated", "1 core at 10 W")
-    assert cost.total([one, one]) == Cost(2.0, 4, 6.0, 8.0, "measured", "by RAPL")
-    assert cost.total([one, other]) == Cost(2.0, 4, 6.0, 8.0, "partly measured", "by RAPL; 1 core at 10 W")
+    one = Cost(1.0, 2, 3.0, 4.0, "measured", "by RAPL", "here")
+    other = Cost(1.0, 2, 3.0, 4.0, "estimated", "1 core at 10 W", "there")
+    assert cost.total([one, one]) == Cost(2.0, 4, 6.0, 8.0, "measured", "by RAPL", "here")
+    both = Cost(2.0, 4, 6.0, 8.0, "partly measured", "by RAPL; 1 core at 10 W", "here; there")
+    assert cost.total([one, other]) == both
 
 
 def test_watts_may_change_on_resuming_and_are_said(toy_folder, tmp_path):

@@ -19,7 +19,11 @@ from jettagger.files import write_json
 from jettagger.models.parts.model import JetModel
 from jettagger.models.parts.summary import summarise
 from jettagger.training import checkpoints, outcome
+from jettagger.training.device import Hardware
+from jettagger.training.recipe import Recipe, member_folder, new_model
 from jettagger.training.schema import WattsSection
+from jettagger.training.sides import Sides
+from jettagger.training.training import MemberResult
 
 POWERCAP = Path("/sys/class/powercap")
 PASSES = 3
@@ -43,6 +47,8 @@ class Cost(NamedTuple):
     energy: Energy
     how: str
     """What was measured, or what the estimate is made of."""
+    hardware: str
+    """Where it ended."""
 
     def __str__(self) -> str:
         return (
@@ -208,7 +214,9 @@ def assumed_power(device: torch.device, watts: WattsSection, ranks: int = 1) -> 
     return Power(ranks * (watts.gpu + watts.core), f"{several}{gpu}, training.watts")
 
 
-def cost_of(seconds: float, jets: int, flops: float, measured: Measured, power: Power) -> Cost:
+def cost_of(
+    seconds: float, jets: int, flops: float, measured: Measured, power: Power, hardware: str = ""
+) -> Cost:
     """The cost of one training: by what was measured, and by an assumed power where nothing was."""
     unseen = max(seconds - measured.seconds, 0.0) if measured.lost or not measured.seconds else 0.0
     energy: Energy = "measured" if measured.seconds else "estimated"
@@ -217,16 +225,33 @@ def cost_of(seconds: float, jets: int, flops: float, measured: Measured, power: 
         energy = "partly measured"
         runs = f"{measured.lost} run{'s' if measured.lost > 1 else ''}"
         how = f"{measured.how}; {unseen:.3g} s of {runs} that no counter was read for by {power.words}"
-    return Cost(seconds, jets, flops, (measured.joules + unseen * power.watts) / 3600, energy, how)
+    watt_hours = (measured.joules + unseen * power.watts) / 3600
+    return Cost(seconds, jets, flops, watt_hours, energy, how, hardware)
 
 
-def record(folder: Path, cost: Cost) -> None:
-    """Leaves `cost.json` in a member's folder."""
-    write_json(folder / COST, cost._asdict())
+def record_costs(
+    recipe: Recipe,
+    sides: Sides,
+    output: Path,
+    results: Sequence[MemberResult],
+    hardware: Hardware,
+    ranks: int = 1,
+) -> None:
+    """Leaves `cost.json` in the folder of each member that has ended, unless it is there."""
+    folders = [member_folder(output, result.member, recipe.fold) for result in results]
+    if all((folder / COST).exists() for folder in folders):
+        return
+    model = new_model(recipe, sides, 0)
+    power = assumed_power(hardware.device, recipe.training.watts, ranks)
+    for folder, result in zip(folders, results, strict=True):
+        if not (folder / COST).exists():
+            flops, measured = flops_of(model, result.jets), read_measured(folder)
+            cost = cost_of(result.seconds, result.jets, flops, measured, power, hardware.description)
+            write_json(folder / COST, cost._asdict())
 
 
 def recorded(folder: Path) -> Cost | None:
-    """What `record` left; None for a training without a record."""
+    """What `record_costs` left; None for a training without a record."""
     path = folder / COST
     return Cost(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
@@ -241,4 +266,5 @@ def total(costs: Sequence[Cost]) -> Cost:
         watt_hours=sum(cost.watt_hours for cost in costs),
         energy=kinds.pop() if len(kinds) == 1 else "partly measured",
         how="; ".join(dict.fromkeys(cost.how for cost in costs)),
+        hardware="; ".join(dict.fromkeys(cost.hardware for cost in costs)),
     )

@@ -33,7 +33,7 @@ from jettagger.training.distribution import Ranks, connected, device_of, found_r
 from jettagger.training.interruption import interrupted_before, marking
 from jettagger.training.members import identity, train_members, training_weights
 from jettagger.training.outcome import Piece
-from jettagger.training.recipe import Recipe, fold_folder, member_folder
+from jettagger.training.recipe import Recipe, fold_folder, guessing_classes, member_folder
 from jettagger.training.schema import TrainingSection
 from jettagger.training.sides import Filling, Sides, prepare_folds
 from jettagger.training.training import MemberResult
@@ -193,11 +193,11 @@ def _train_pieces(
     trained.sort(key=lambda one: chosen.index(one[0]))
     for fold in sides:
         of_fold = [result for piece, result in trained if piece.fold == fold]
-        _say_advice(of_fold, fold, len(sides[fold].train.classes), say)
+        _say_advice(of_fold, fold, guessing_classes(recipe), say)
     return [result for _, result in trained]
 
 
-def _say_advice(results: Sequence[MemberResult], fold: int | None, classes: int, say: Say) -> None:
+def _say_advice(results: Sequence[MemberResult], fold: int | None, classes: int | None, say: Say) -> None:
     histories = [[asdict(record) for record in result.history] for result in results]
     for sentence in advise_members(histories, classes):
         say(sentence if fold is None else f"fold {fold}: {sentence}")

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from jettagger.data.expression_text import Name
 from jettagger.errors import unknown_name
-from jettagger.schema import Section
-from jettagger.training.named_section import Named, NotNegative, Positive
+from jettagger.outputs.schema import ClassLossSection
+from jettagger.schema import Named, NotNegative, Positive, Section
 from jettagger.training.optimiser_schema import OptimiserSection, ScheduleSection
 
 LrScalingName = Literal["none", "linear", "square_root"]
@@ -23,6 +24,10 @@ Sources = Annotated[list[Varied], Field(min_length=1)]
 AtLeastOne = Annotated[int, Field(ge=1)]
 
 
+PART = 1024
+"""Jets that pass through the network at a time where a batch is all jets."""
+
+
 class EarlyStoppingSection(Section):
     """When a training ends before its last epoch."""
 
@@ -30,6 +35,19 @@ class EarlyStoppingSection(Section):
     """Epochs without a better validation loss after which the training ends."""
     min_delta: NotNegative = 0.0
     """How much lower the validation loss must be to count as better."""
+
+
+class DecorrelateSection(Section):
+    """Distance correlation as a regulariser (DisCo, arXiv:2001.05310)."""
+
+    variable: str
+    """One of `spectators`."""
+    background: Name
+    """Class whose jets are to have a score that does not depend on the variable."""
+    strength: Positive
+    """What the squared distance correlation, from 0 to 1, counts beside the loss; 1 to 100 is usual."""
+    signal: Name | None = None
+    """Class whose score it is. Default: all classes but `background` together."""
 
 
 class LrScalingSection(Named):
@@ -84,8 +102,9 @@ class TrainingSection(Section):
 
     epochs: AtLeastOne = 20
     """Passes over the training jets."""
-    batch_size: AtLeastOne = 256
-    """Jets in a step, over all ranks together."""
+    batch_size: AtLeastOne | Literal["all"] = 256
+    """Jets in a step, over all ranks together. `all`: gradient descent, a step an epoch over all training jets, which
+    pass through the network in parts of at most 1024 (or in `accumulate` parts)."""
     optimiser: OptimiserSection = OptimiserSection()
     """A name, or a section with the name and its settings."""
     schedule: ScheduleSection = ScheduleSection()
@@ -97,8 +116,16 @@ class TrainingSection(Section):
     early_stopping: EarlyStoppingSection | None = None
     """Ends the training when the validation loss stands still. The final network is always that of the best
     epoch."""
+    loss: ClassLossSection = ClassLossSection()
+    """What is minimised for the classes: a name, or a section with the name and its settings. Targets have losses
+    of their own."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of a jet's label that is spread evenly over the classes."""
+    """cross_entropy, binary_cross_entropy: share of a jet's label that is spread evenly over the classes."""
+    mixup: Positive | None = None
+    """Jets are mixed in pairs, inputs and losses alike, with a share drawn from Beta(mixup, mixup)
+    (arXiv:1710.09412); 0.2 is usual. For networks on jet-level variables."""
+    decorrelate: DecorrelateSection | None = None
+    """Makes the score of background jets independent of a variable, such as the mass."""
     reflections: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default={})
     """Symmetries: name -> variables that change sign, such as {phi: [particles.dphi, particles.d0]}. Each is applied
     to a random half of the jets of a batch. Variables: `<collection>.<feature>`, `jet.<feature>`,
@@ -147,6 +174,19 @@ class TrainingSection(Section):
     """What the energy in the run's record is estimated by where it cannot be measured."""
 
     @model_validator(mode="after")
+    def _losses_fit(self) -> "TrainingSection":
+        smoothed = ("cross_entropy", "binary_cross_entropy")
+        if self.label_smoothing > 0 and self.loss.name not in smoothed:
+            raise ValueError(
+                f"label_smoothing is for {' and '.join(smoothed)}; {self.loss.name} has no use for it: leave it out"
+            )
+        if self.mixup is not None and self.decorrelate is not None:
+            raise ValueError(
+                "mixup and decorrelate exclude each other: a mixed jet is no background jet and has no mass"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_way_to_run(self) -> "TrainingSection":
         ways = ("compile", "cuda_graphs", "activation_checkpointing")
         asked = [name for name in ways if getattr(self, name)]
@@ -169,7 +209,24 @@ class TrainingSection(Section):
     @property
     def peak_rate(self) -> float:
         """The schedule's highest learning rate."""
+        if self.batch_size == "all":  # without lr_scaling
+            return self.optimiser.lr
         return self.optimiser.lr * self.lr_scaling.factor(self.batch_size)
+
+    def for_jets(self, jets: int) -> "TrainingSection":
+        """The section for so many training jets: `batch_size: all` becomes their number, in parts."""
+        if self.batch_size != "all":
+            return self
+        parts = self.accumulate if self.accumulate > 1 else math.ceil(jets / PART)
+        return self.model_copy(update={"batch_size": jets, "accumulate": max(parts, 1)})
+
+    @model_validator(mode="after")
+    def _all_jets_have_one_rate(self) -> "TrainingSection":
+        if self.batch_size == "all" and self.lr_scaling.name != "none":
+            raise ValueError(
+                "lr_scaling follows the number of jets in a step: write it as batch_size, not all"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_mean_of_the_weights(self) -> "TrainingSection":

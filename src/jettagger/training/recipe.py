@@ -28,9 +28,14 @@ class Recipe(NamedTuple):
     """Which of data.folds is held out."""
 
 
-def member_folder(output: Path, member: int) -> Path:
-    """Checkpoints, `metrics.jsonl` and `result.json` of a member."""
-    return output / f"member_{member}"
+def fold_folder(output: Path, fold: int | None) -> Path:
+    """Where the members that hold out a fold lie in a run: RUN/fold_F; RUN itself without folds."""
+    return output if fold is None else output / f"fold_{fold}"
+
+
+def member_folder(output: Path, member: int, fold: int | None = None) -> Path:
+    """Checkpoints, `metrics.jsonl` and `result.json` of a member: RUN/member_K, or RUN/fold_F/member_K."""
+    return fold_folder(output, fold) / f"member_{member}"
 
 
 def new_model(recipe: Recipe, sides: Sides, stream: int) -> JetModel:

@@ -96,7 +96,11 @@ def _start(folder: Path, environment: Mapping[str, str]) -> None:
         subprocess.run(command, env=environment, check=True, capture_output=True, timeout=PATIENCE)
     for _ in range(PATIENCE * 2):
         found = subprocess.run(
-            ["sinfo", "--noheader", "--format=%T"], env=environment, capture_output=True, text=True, check=False
+            ["sinfo", "--noheader", "--format=%T"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if found.stdout.strip() == "idle":
             return

@@ -28,6 +28,12 @@ def check(plan: Plan) -> None:
             f"cluster.slurm.nodes: {plan.section.slurm.nodes}, but a job of HTCondor is on one machine: write 1, or"
             " submit to Slurm"
         )
+    longest = FLAVOURS["nextweek"]
+    if plan.section.seconds > longest:
+        raise JettaggerError(
+            f"cluster.time: {plan.section.time} is longer than the longest flavour, nextweek: a training that needs"
+            " longer goes on by itself"
+        )
 
 
 def scripts(plan: Plan) -> dict[Path, str]:
@@ -126,7 +132,7 @@ def description(plan: Plan, job: Job) -> str:
 def _script(plan: Plan, job: Job) -> str:
     lines = [
         "#!/bin/bash",
-        *script.head(plan, job),
+        *script.head(plan),
         *script.choice(job, "$1"),
         f'exec >> {script.quoted(plan.logs)}/"${{task}}_$2.log" 2>&1',
         *script.launch(plan, [], _launcher(plan, job)),

@@ -89,9 +89,10 @@ def make_plan(
     tasks = [task for one in trained for task in _tasks(one, section)]
     jobs = []
     if section.prepare and len(tasks) > 1:
-        first = {one.prepared: one for one in reversed(trained)}
-        prepared = tuple(_prepare(one, section) for one in reversed(first.values()))
-        jobs.append(Job("prepare", prepared))
+        datasets: dict[str, Trained] = {}
+        for one in trained:
+            datasets.setdefault(one.prepared, one)
+        jobs.append(Job("prepare", tuple(_prepare(one, section) for one in datasets.values())))
     jobs.append(Job("train", tuple(tasks), after="prepare" if jobs else None, trains=True))
     if len(tasks) > len(trained):
         merged = tuple(_merge(one) for one in trained)

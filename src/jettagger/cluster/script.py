@@ -13,13 +13,15 @@ AGAIN = 75
 """Exit status of an interrupted training whose checkpoint is saved (EX_TEMPFAIL)."""
 
 
-def head(plan: Plan, job: Job) -> list[str]:
+def head(plan: Plan) -> list[str]:
     """Where the command runs, and with what."""
     section = plan.section
+    # What others wrote, such as conda's or module's functions, may read variables that are not set.
+    setup = ["set +u", *section.setup, "set -u"] if section.setup else []
     return [
         "set -euo pipefail",
         f"cd {quoted(plan.folder)}",
-        *section.setup,
+        *setup,
         f"export OMP_NUM_THREADS={section.cpus}",
         "",
     ]
@@ -51,9 +53,9 @@ def launch(plan: Plan, setting: list[str], launcher: str) -> list[str]:
         *setting,
         f'{launcher} -m jettagger "${{arguments[@]}}" &',
         "child=$!",
-        "told=no",
-        "trap 'told=yes; kill -TERM \"$child\" || true' TERM",
-        "trap 'told=yes; kill -USR1 \"$child\" || true' USR1",
+        "asked=no told=no",
+        "trap 'asked=yes told=yes; kill -TERM \"$child\" || true' TERM",
+        "trap 'asked=yes told=yes; kill -USR1 \"$child\" || true' USR1",
         "status=0",
         'wait "$child" || status=$?',
         'while [ "$told" = yes ] && (( status > 128 )); do  # the signal ended the waiting, not the child',
@@ -67,7 +69,9 @@ def launch(plan: Plan, setting: list[str], launcher: str) -> list[str]:
 def restarts(plan: Plan) -> list[str]:
     """Turns a kill into status 75, as long as there are restarts; writes the status down."""
     return [
-        "if (( status > 128 )); then",
+        'if (( status > 128 )) && [ "$asked" = yes ]; then',
+        f"    status={AGAIN}  # asked to stop before it could do so by itself",
+        "elif (( status > 128 )); then",
         '    echo "$(date -Is) killed by signal $(( status - 128 ))" | tee -a "$ended.killed"',
         f'    if (( $(wc -l < "$ended.killed") <= {plan.section.restarts} )); then status={AGAIN}; fi',
         "fi",

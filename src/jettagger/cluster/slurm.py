@@ -77,7 +77,7 @@ def _script(plan: Plan, job: Job) -> str:
     lines = [
         "#!/bin/bash",
         *(f"#SBATCH {option}" for option in _options(plan, job)),
-        *script.head(plan, job),
+        *script.head(plan),
         *script.choice(job, "$SLURM_ARRAY_TASK_ID"),
         *script.launch(plan, *_launcher(plan, job)),
         *script.restarts(plan),

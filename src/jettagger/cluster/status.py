@@ -181,7 +181,7 @@ def _line(member: Member) -> str:
     if member.job is not None:
         parts.append(f"job {member.job}")
     if member.kills:
-        parts.append(f"killed {member.kills} times")
+        parts.append(f"killed {member.kills} ×")
     reason = f" ({member.reason})" if member.reason else ""
     return f"{member.name}: {'; '.join(parts)}{reason}"
 

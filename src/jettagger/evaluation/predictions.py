@@ -9,11 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from jettagger.advice import Epoch
 from jettagger.uncertainty.decomposition import Decomposition
-
-Epoch = Mapping[str, float | None]
-"""One epoch of a training: `epoch` (from 1), `train_loss`, `validation_loss`, `lr`, and what else
-was recorded, such as `auc`."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jettagger.evaluation.predictions import Epoch
+from jettagger.advice import Epoch
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.metrics import (
     CalibrationCurve,

@@ -13,7 +13,7 @@ from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
 from jettagger.training.state import EpochRecord
 
-FORMAT = 1
+FORMAT = 2
 """Raised by hand when what a checkpoint holds changes."""
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"

@@ -13,19 +13,22 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from jettagger.advice import advise
 from jettagger.batch import Batch, Inputs
 from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
 from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.randomness import key
 from jettagger.training import checkpoints
+from jettagger.training.averages import average_of, measure_statistics
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
+from jettagger.training.l1 import l1_penalty
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.schema import TrainingSection
-from jettagger.training.state import EpochRecord, EpochSums, TrainingState, start_average
+from jettagger.training.state import EpochRecord, EpochSums, TrainingState
 from jettagger.training.step import look, make_step
 from jettagger.training.tensorboard import Log
 from jettagger.training.training import MemberResult, Training
@@ -33,7 +36,8 @@ from jettagger.training.validation import validate
 
 
 def train_member(training: Training, *, resume: bool = False) -> MemberResult:
-    """Trains the network, or goes on with its training; at the end the model holds the best epoch's weights.
+    """Trains the network, or goes on with its training; at the end the model holds the weights that are kept:
+    the best epoch's, or the mean that `training.swa` asks for.
 
     The model has its initial weights and its normalisation. Raises JettaggerError when the folder holds a
     training and `resume` is not asked for, or when the loss becomes NaN or infinite.
@@ -48,8 +52,11 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
             _train_epoch(training, state)
             _close_epoch(training, state, log)
         log.close()
-        training.model.load_state_dict(state.best.weights)
-        weights = checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
+        mean_loss = None if training.section.swa is None else _take_mean(training, state)
+        if mean_loss is None:
+            training.model.load_state_dict(state.best.weights)
+        epoch = state.best.epoch if mean_loss is None else state.epoch
+        weights = checkpoints.save_best(training.directory, epoch, training.model.state_dict())
     return MemberResult(
         member=training.member,
         weights=weights,
@@ -59,6 +66,8 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
         stopped_early=state.epoch < training.section.epochs,
         seconds=sum(record.seconds for record in state.history),
         jets=training.train.jets * state.epoch,
+        mean_loss=mean_loss,
+        advice=advise([asdict(record) for record in state.history], training.classes),
     )
 
 
@@ -66,8 +75,7 @@ def _start(training: Training, resume: bool) -> TrainingState:
     """A new state, or the last checkpoint's; the folder agrees with it afterwards."""
     section, directory = training.section, training.directory
     state = TrainingState(training.model, build_optimiser(training.model, section.optimiser))
-    if section.ema is not None:
-        state.average = start_average(training.model)
+    state.average = average_of(training.model, section, training.steps)
     used = any((directory / name).exists() for name in (checkpoints.LAST, checkpoints.PREVIOUS))
     if used and not resume:
         raise JettaggerError(
@@ -159,9 +167,12 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
         gradient_norm=sums.norms / training.train.steps,
         seconds=sums.seconds + time.monotonic() - began,
         jets_per_second=sums.jets / max(sums.seconds, 1e-9),
+        clipped=sums.clipped / training.train.steps,
+        l1=l1_penalty(training.model, section.l1),
     )
     state.plateau.observe(found.loss, section.schedule)
-    weights = training.model.state_dict() if state.average is None else state.average
+    weights = training.model.state_dict() if section.ema is None else state.average
+    assert weights is not None
     stopping = section.early_stopping
     best = state.best.observe(record, weights, stopping.min_delta if stopping else 0.0)
     state.history.append(record)
@@ -175,15 +186,33 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     training.progress.end(record, best=best)
 
 
+def _take_mean(training: Training, state: TrainingState) -> float:
+    """Puts the equal mean of the weights into the model; its validation loss."""
+    assert state.average is not None
+    model, device = training.model, training.hardware.device
+    model.load_state_dict(state.average)
+    with fed(training.train.epoch(0), device) as batches:
+        measure_statistics(model, batches, training.hardware)
+    with fed(training.validation.epoch(0), device) as batches:
+        found = validate(model, batches, training.hardware)
+    if found.bad is not None:
+        _stop_in_validation(training, state, found.bad)
+    training.progress.say(
+        f"mean of {state.averaged} weights: validation {found.loss:.4f} (best epoch, {state.best.epoch}: "
+        f"{state.best.loss:.4f})"
+    )
+    return found.loss
+
+
 def _finished(section: TrainingSection, state: TrainingState) -> bool:
     stopping = section.early_stopping
     return state.epoch == section.epochs or (stopping is not None and state.best.waited >= stopping.patience)
 
 
 def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Tensor]:
-    """The network that is validated and kept: with the mean of its weights, where there is one."""
+    """The network that is validated after an epoch: with the running mean of its weights, where there is one."""
     model, average = training.model, state.average
-    if average is None:
+    if average is None or training.section.ema is None:
         return model
     return lambda inputs: functional_call(model, average, (inputs,))
 

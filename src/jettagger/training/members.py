@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jettagger import yaml_source
+from jettagger.advice import Advice
 from jettagger.batch import InputSpec
 from jettagger.data.batches import Batches
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights, weights_of
@@ -73,6 +74,7 @@ def _train_member(
             member=member,
             stream=stream,
             mirror=Mirror(section.reflections, sides.train.spec) if section.reflections else None,
+            classes=len(sides.train.classes),
         ),
         resume=resume,
     )
@@ -136,9 +138,12 @@ def _result_document(result: MemberResult) -> dict[str, Any]:
         "stopped_early": result.stopped_early,
         "seconds": result.seconds,
         "jets": result.jets,
+        "mean_loss": result.mean_loss,
+        "advice": [one._asdict() for one in result.advice],
     }
 
 
 def _read_result(folder: Path) -> MemberResult:
     stored = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    stored["advice"] = tuple(Advice(**one) for one in stored["advice"])
     return MemberResult(**stored, weights=folder / checkpoints.BEST, history=checkpoints.load_history(folder))

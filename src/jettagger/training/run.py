@@ -10,9 +10,10 @@ RUN/tagger/           the bundle
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from jettagger.advice import advise_members
 from jettagger.baselines import fit_trees
 from jettagger.data import splits
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights
@@ -82,6 +83,9 @@ def train(
             _clear(output, None if member is None else chosen)
         _fit_baselines(recipe, sides, weights, output, say)
         results = train_members(recipe, sides, weights, output, chosen, hardware, resume, say)
+        histories = [[asdict(record) for record in result.history] for result in results]
+        for sentence in advise_members(histories, len(sides.train.classes)):
+            say(sentence)
         missing = [k for k in members if not (member_folder(output, k) / "result.json").exists()]
         if missing:
             say(f"the tagger waits for members {', '.join(map(str, missing))}")

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from jettagger.batch import Batch, Inputs
 from jettagger.randomness import key
+from jettagger.training.averages import follow
 from jettagger.training.diagnosis import not_finite
+from jettagger.training.l1 import add_l1
 from jettagger.training.loss import check_labels, cross_entropy
-from jettagger.training.optimisers import rate
-from jettagger.training.state import TrainingState, update_average
+from jettagger.training.schedules import rate
+from jettagger.training.state import TrainingState
 from jettagger.training.training import Training
 
 CHECK_EVERY = 32
@@ -34,6 +36,7 @@ def make_step(training: Training, state: TrainingState, given: Batch) -> None:
     loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, section.label_smoothing)
     state.optimiser.zero_grad()
     loss.step.backward()  # type: ignore[no-untyped-call]
+    add_l1(training.model, section.l1)
     norm = clip_gradients(state.optimiser, section.gradient_clip)
     training.pending.append((state.step, torch.stack((loss.losses.detach(), loss.weights, norm))))
     if on_cpu or len(training.pending) == CHECK_EVERY:
@@ -41,8 +44,7 @@ def make_step(training: Training, state: TrainingState, given: Batch) -> None:
     for group in state.optimiser.param_groups:
         group["lr"] = _rate(training, state, state.step)
     state.optimiser.step()
-    if state.average is not None and section.ema is not None:
-        update_average(state.average, training.model, state.step, section.ema)
+    follow(state, section, training.steps)
     state.sums.jets += len(batch)
     state.step += 1
 
@@ -59,6 +61,8 @@ def look(training: Training, state: TrainingState) -> None:
         state.sums.losses += row[0]
         state.sums.weights += row[1]
         state.sums.norms += row[2]
+        limit = training.section.gradient_clip
+        state.sums.clipped += limit is not None and row[2] > limit
     training.pending.clear()
 
 
@@ -84,6 +88,8 @@ def _mirrored(training: Training, state: TrainingState, inputs: Inputs) -> Input
 def _rate(training: Training, state: TrainingState, step: int) -> float:
     """The learning rate of a step of the epoch in progress."""
     section = training.section
+    if training.rates is not None:
+        return training.rates(step)
     share = rate(step, training.steps, section.schedule)
     return section.optimiser.lr * share * state.plateau.factor
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from jettagger.evaluation.training_curves import diagnose, diagnose_members
+from jettagger.advice import advise_members, diagnose
 
 EPOCHS = np.arange(1, 31)
 
@@ -68,9 +68,9 @@ def test_noise_alone_is_no_overfitting():
 
 def test_members_are_counted():
     good, bad = history(FALLING, FALLING + 0.01), history(FALLING - 0.001 * EPOCHS, TURNING)
-    sentences = diagnose_members([good, bad, good], classes=2)
+    sentences = advise_members([good, bad, good], classes=2)
     assert len(sentences) == 2
     assert sentences[0].startswith("2 of 3 members: converged. Member 0: ")
     assert sentences[1].startswith("1 of 3 members: overfitting. Member 1: ")
-    assert diagnose_members([]) == ()
-    assert diagnose_members([good]) == (diagnose(good).sentence,)
+    assert advise_members([]) == ()
+    assert advise_members([good]) == (diagnose(good).sentence,)

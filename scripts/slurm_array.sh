@@ -52,7 +52,7 @@ elif (( status > 128 )); then
 fi
 echo "$status" > "$ended.status"
 if (( status == 75 && ${SLURM_RESTART_COUNT:-0} < 100 )); then
-    state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T || true)
-    if [ "$state" = RUNNING ]; then scontrol requeue "$SLURM_JOB_ID" || true; fi
+    state=$(squeue --noheader --jobs="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" --format=%T || true)
+    if [ "$state" = RUNNING ]; then scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" || true; fi
 fi
 exit "$status"

@@ -103,6 +103,12 @@ def test_an_interrupted_training_is_requeued_and_a_mistake_of_the_user_is_not(fo
     assert requeued(folder) == ["requeue 7"]
 
 
+def test_of_an_array_only_the_task_is_requeued(folder):
+    """One task's SLURM_JOB_ID is that of the whole array."""
+    assert ended(folder, "exit 75", members=3, task="1", SLURM_ARRAY_JOB_ID="7") == 75
+    assert requeued(folder) == ["requeue 7_1"]
+
+
 @pytest.mark.parametrize("state", ["CANCELLED", "COMPLETING", ""])
 def test_a_job_that_slurm_is_ending_is_not_requeued(folder, state):
     """Otherwise scancel would bring it back."""

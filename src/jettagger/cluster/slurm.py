@@ -81,7 +81,7 @@ def _script(plan: Plan, job: Job) -> str:
         *script.choice(job, "$SLURM_ARRAY_TASK_ID"),
         *script.launch(plan, *_launcher(plan, job)),
         *script.restarts(plan),
-        *_requeue(),
+        *_requeue(job),
         'exit "$status"',
     ]
     return "\n".join(lines) + "\n"
@@ -133,12 +133,16 @@ def _launcher(plan: Plan, job: Job) -> tuple[list[str], str]:
     return setting, f'srun {options} bash -c "$rank" rank {python}'
 
 
-def _requeue() -> list[str]:
-    """Back into the queue, unless Slurm is already ending the job: cancelled, or requeued by someone else."""
+def _requeue(job: Job) -> list[str]:
+    """Back into the queue, unless Slurm is already ending the job: cancelled, or requeued by someone else.
+
+    SLURM_JOB_ID of one task of an array is the number of the whole array, so the task is named.
+    """
+    name = '"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"' if len(job.tasks) > 1 else '"$SLURM_JOB_ID"'
     return [
         f"if (( status == {script.AGAIN} && ${{SLURM_RESTART_COUNT:-0}} < {MOST_RESTARTS} )); then",
-        '    state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T || true)',
-        '    if [ "$state" = RUNNING ]; then scontrol requeue "$SLURM_JOB_ID" || true; fi',
+        f"    state=$(squeue --noheader --jobs={name} --format=%T || true)",
+        f'    if [ "$state" = RUNNING ]; then scontrol requeue {name} || true; fi',
         "fi",
     ]
 

@@ -77,8 +77,8 @@ def _draw(choice: list[Any] | DrawnSection, seed: int, number: int, key: str) ->
     if isinstance(choice, list):
         return choice[int(generator.integers(len(choice)))]
     if choice.integer is not None:
-        low, high = choice.integer
-        return int(generator.integers(low, high + 1))
+        first, last = choice.integer
+        return int(generator.integers(first, last + 1))
     if choice.log is not None:
         low, high = map(math.log, choice.log)
         return float(f"{math.exp(generator.uniform(low, high)):.4g}")

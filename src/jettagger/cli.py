@@ -46,7 +46,8 @@ def main() -> NoReturn:
     except JettaggerError as error:
         if debug:
             raise
-        print(f"jettagger: error: {error}", file=sys.stderr)
+        if not error.said:
+            print(f"jettagger: error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         print("jettagger: interrupted", file=sys.stderr)

@@ -15,10 +15,12 @@ from jettagger.tagger import BATCH
 from jettagger.training import checkpoints
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import Hardware
+from jettagger.training.distribution import Ranks
 from jettagger.training.feeding import kept_on
 from jettagger.training.loop import train_member
 from jettagger.training.progress import Progress
 from jettagger.training.recipe import Recipe, member_folder, new_model
+from jettagger.training.sharing import DropoutRows
 from jettagger.training.sides import Sides
 from jettagger.training.training import MemberResult, Training
 
@@ -35,9 +37,10 @@ def train_members(
     hardware: Hardware,
     resume: bool,
     say: Callable[[str], None],
+    ranks: Ranks = Ranks(),  # noqa: B008 - it is immutable
 ) -> list[MemberResult]:
-    """Trains the members, or goes on with them, or reads what came of them."""
-    return [_train_member(recipe, sides, weights, output, k, hardware, resume, say) for k in members]
+    """Trains the members, or goes on with them, or reads what came of them; each of them by all `ranks`."""
+    return [_train_member(recipe, sides, weights, output, k, hardware, resume, say, ranks) for k in members]
 
 
 def _train_member(
@@ -49,18 +52,22 @@ def _train_member(
     hardware: Hardware,
     resume: bool,
     say: Callable[[str], None],
+    ranks: Ranks,
 ) -> MemberResult:
     """Trains one member, or goes on with it, or reads what came of it."""
     section, folder = recipe.training, member_folder(output, member)
-    if resume and (folder / "result.json").exists():
-        return _read_result(folder)
+    if resume:
+        ended = ranks.first_does(lambda: _read_result(folder) if (folder / "result.json").exists() else None)
+        if ended is not None:
+            return ended
     vary = recipe.ensemble.vary
     stream = member if "batches" in vary else 0
     model = new_model(recipe, sides, member if "initialisation" in vary else 0)
-    train, validation = batches(recipe, sides, weights, stream, model.inputs)
+    train, validation = batches(recipe, sides, weights, stream, model.inputs, ranks)
     for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
         say(f"  {warning}")
-    _write_config(recipe, output)
+    if ranks.first:
+        _write_config(recipe, output)
     result = train_member(
         Training(
             model=model,
@@ -70,15 +77,19 @@ def _train_member(
             directory=folder,
             hardware=hardware,
             config=identity(recipe, sides),
-            progress=Progress(f"member {member}", section.epochs),
+            progress=Progress(f"member {member}", section.epochs, quiet=not ranks.first),
             member=member,
             stream=stream,
             mirror=Mirror(section.reflections, sides.train.spec) if section.reflections else None,
+            ranks=ranks,
+            rows=DropoutRows(model, model.inputs) if ranks.world > 1 else None,
+            whole=batches(recipe, sides, weights, stream, model.inputs) if ranks.world > 1 else None,
             classes=len(sides.train.classes),
         ),
         resume=resume,
     )
-    write_json(folder / "result.json", _result_document(result))
+    if ranks.first:
+        write_json(folder / "result.json", _result_document(result))
     return result
 
 
@@ -112,9 +123,14 @@ def training_weights(recipe: Recipe, sides: Sides) -> TrainingWeightsResult:
 
 
 def batches(
-    recipe: Recipe, sides: Sides, weights: TrainingWeightsResult, stream: int, inputs: InputSpec
+    recipe: Recipe,
+    sides: Sides,
+    weights: TrainingWeightsResult,
+    stream: int,
+    inputs: InputSpec,
+    ranks: Ranks = Ranks(),  # noqa: B008 - it is immutable
 ) -> tuple[Batches, Batches]:
-    """Training and validation in batches; jets whose training weight is 0 are left out."""
+    """Training and validation in batches, or one rank's part of them; jets whose training weight is 0 are left out."""
     trained_R = weights.factor_R > 0
     rows, factor = sides.train_rows[trained_R], weights.factor_R[trained_R]
     sampling = recipe.data.weights.training.method == "sampling"
@@ -126,8 +142,12 @@ def batches(
         factor_R=factor if sampling else None,
         shuffle=(recipe.training.seed, stream),
         inputs=inputs,
+        rank=ranks.rank,
+        ranks=ranks.world,
     )
-    return train, Batches(sides.validation, sides.validation_rows, BATCH, inputs=inputs)
+    return train, Batches(
+        sides.validation, sides.validation_rows, BATCH, inputs=inputs, rank=ranks.rank, ranks=ranks.world
+    )
 
 
 def _result_document(result: MemberResult) -> dict[str, Any]:

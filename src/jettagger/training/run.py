@@ -10,6 +10,7 @@ RUN/tagger/           the bundle
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,12 +21,15 @@ from jettagger.data.spectra import TrainingWeightsResult, loss_weights
 from jettagger.errors import JettaggerError
 from jettagger.files import check_writable, write_json
 from jettagger.training import checkpoints
+from jettagger.training.among_ranks import common_sides, describe_ranks, members_of, sharing
 from jettagger.training.bundle import bundle
 from jettagger.training.device import choose_hardware, threads
+from jettagger.training.distribution import Ranks, connected, device_of, found_ranks
 from jettagger.training.interruption import interrupted_before, marking
 from jettagger.training.members import identity, train_members, training_weights
 from jettagger.training.recipe import Recipe, member_folder
-from jettagger.training.sides import Filling, Sides, prepare_sides
+from jettagger.training.schema import TrainingSection
+from jettagger.training.sides import Filling, Sides
 from jettagger.training.training import MemberResult
 
 
@@ -66,26 +70,45 @@ def train(
             f"--member {member}: ensemble.members is {len(members)}; members are counted from 0"
         )
     chosen = list(members) if member is None else [member]
-    hardware = choose_hardware(recipe.training.device, recipe.training.precision)
-    folders = [member_folder(output, k) for k in chosen]
-    if not resume and (name := interrupted_before(folders, overwriting=overwrite)) is not None:
-        say(f"going on with what {name} interrupted; remove {output} to begin anew")
-        resume, overwrite = True, False
-    _check_output(output, chosen, resume=resume, overwrite=overwrite)
-    with threads(recipe.training.threads), marking(folders, overwriting=overwrite):
-        say(f"training on {hardware.description}")
-        sides = prepare_sides(recipe.data, recipe.baselines, say, Filling(workers=workers), fold=fold)
+    ranks = found_ranks()
+    hardware = choose_hardware(device_of(ranks, recipe.training.device), recipe.training.precision)
+    say = ranks.saying(say)
+    with (
+        threads(recipe.training.threads),
+        connected(ranks, hardware.device, recipe.training.rank_timeout) as ranks,
+        _marking(output, chosen, ranks, recipe.training, overwriting=overwrite),
+    ):
+        cause = None if resume else _interrupted(output, chosen, ranks, overwrite)
+        if cause is not None:
+            say(f"going on with what {cause} interrupted; remove {output} to begin anew")
+            resume, overwrite = True, False
+        mine = members_of(ranks, recipe.training, chosen)
+        ranks.first_does(lambda: _check_output(output, chosen, resume=resume, overwrite=overwrite))
+        for line in describe_ranks(ranks, recipe.training, hardware):
+            say(line)
+        sides = common_sides(recipe, ranks, say, Filling(workers=workers))
         weights = training_weights(recipe, sides)
         for note in weights.notes:
             say(f"  {note}")
-        _check_finished(recipe, sides, output, [k for k in members if not (overwrite and k in chosen)])
-        if overwrite:
-            _clear(output, None if member is None else chosen)
-        _fit_baselines(recipe, sides, weights, output, say)
-        results = train_members(recipe, sides, weights, output, chosen, hardware, resume, say)
+
+        def begin() -> None:
+            _check_finished(recipe, sides, output, [k for k in members if not (overwrite and k in chosen)])
+            if overwrite:
+                _clear(output, None if member is None else chosen)
+            _fit_baselines(recipe, sides, weights, output, say)
+
+        ranks.first_does(begin)
+        results = train_members(
+            recipe, sides, weights, output, mine, hardware, resume, say, sharing(ranks, recipe.training)
+        )
+        if recipe.training.ranks == "members":
+            every = [result for part in ranks.collected(results) for result in part]
+            results = sorted(every, key=lambda result: result.member)
         histories = [[asdict(record) for record in result.history] for result in results]
         for sentence in advise_members(histories, len(sides.train.classes)):
             say(sentence)
+        if not ranks.first:
+            return RunSummary(output, None, tuple(results), time.monotonic() - began)
         missing = [k for k in members if not (member_folder(output, k) / "result.json").exists()]
         if missing:
             say(f"the tagger waits for members {', '.join(map(str, missing))}")
@@ -95,6 +118,22 @@ def train(
     write_json(output / "run.json", {**tagger.card, "hardware": hardware.description, "seconds": seconds})
     say(f"tagger: {output / 'tagger'} ({seconds:.0f} s)")
     return RunSummary(output, output / "tagger", tuple(results), seconds)
+
+
+def _interrupted(output: Path, members: Sequence[int], ranks: Ranks, overwriting: bool) -> str | None:
+    """What ended the command that is to go on by itself; None where it begins anew."""
+    if ranks.restarts:
+        return "the loss of a rank"
+    folders = [member_folder(output, k) for k in members]
+    return ranks.first_does(lambda: interrupted_before(folders, overwriting=overwriting))
+
+
+def _marking(
+    output: Path, members: Sequence[int], ranks: Ranks, section: TrainingSection, *, overwriting: bool
+) -> AbstractContextManager[None]:
+    """See `marking`; a folder is marked by one rank."""
+    marked = [] if section.ranks == "batch" and not ranks.first else members_of(ranks, section, members)
+    return marking([member_folder(output, k) for k in marked], overwriting=overwriting)
 
 
 def _check_output(output: Path, members: Sequence[int], *, resume: bool, overwrite: bool) -> None:

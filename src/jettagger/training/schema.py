@@ -1,14 +1,16 @@
 """The sections of the YAML that say how networks are trained: `training` and `ensemble`."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from jettagger.errors import unknown_name
 from jettagger.schema import Section
-from jettagger.training.named_section import NotNegative, Positive
+from jettagger.training.named_section import Named, NotNegative, Positive
 from jettagger.training.optimiser_schema import OptimiserSection, ScheduleSection
 
+LrScalingName = Literal["none", "linear", "square_root"]
 Varied = Literal["initialisation", "batches"]
 
 NOT_YET: dict[str, str] = {
@@ -30,6 +32,33 @@ class EarlyStoppingSection(Section):
     """How much lower the validation loss must be to count as better."""
 
 
+class LrScalingSection(Named):
+    """How the learning rate follows the batch size."""
+
+    name: LrScalingName = "none"
+    """`none`: `optimiser.lr` is the rate whatever the batch; `linear` (arXiv:1706.02677): it is multiplied by
+    batch_size / reference; `square_root`: by the root of that (arXiv:1404.5997)."""
+    reference: AtLeastOne | None = None
+    """linear, square_root: jets in the batch that `optimiser.lr` was found for."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LrScalingSection":
+        self._only_for({"linear", "square_root"}, "reference")
+        if self.name != "none" and self.reference is None:
+            raise ValueError(
+                f"{self.name} needs the batch that optimiser.lr was found for: write"
+                f" {{name: {self.name}, reference: 256}}, for example"
+            )
+        return self
+
+    def factor(self, batch_size: int) -> float:
+        """What the rate is multiplied by."""
+        if self.reference is None:
+            return 1.0
+        ratio = batch_size / self.reference
+        return ratio if self.name == "linear" else math.sqrt(ratio)
+
+
 class SwaSection(Section):
     """Stochastic weight averaging (arXiv:1803.05407): the network that is kept is a mean of the last weights."""
 
@@ -46,10 +75,12 @@ class TrainingSection(Section):
     epochs: AtLeastOne = 20
     """Passes over the training jets."""
     batch_size: AtLeastOne = 256
-    """Jets in a step."""
+    """Jets in a step, over all ranks together."""
     optimiser: OptimiserSection = OptimiserSection()
     """A name, or a section with the name and its settings."""
     schedule: ScheduleSection = ScheduleSection()
+    """A name, or a section with the name and its settings."""
+    lr_scaling: LrScalingSection = LrScalingSection()
     """A name, or a section with the name and its settings."""
     gradient_clip: Positive | None = None
     """Gradients whose norm over all parameters is larger are scaled down to it."""
@@ -64,6 +95,14 @@ class TrainingSection(Section):
     `<collection>.coordinates.eta`."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay per step of a running mean of the weights, such as 0.999; the mean is validated and kept."""
+    ranks: Literal["batch", "members"] = "batch"
+    """What processes started by torchrun share: `batch`: each takes a part of every batch, and all train one member
+    after the other; `members`: each trains members of the ensemble by itself."""
+    sync_batch_norm: bool = True
+    """With several ranks: BatchNorm takes its statistics from all of them, as one process would. false: each from
+    its own part of the batch, and the running statistics are their mean: quicker, but another training."""
+    rank_timeout: Positive = 600.0
+    """Seconds that ranks wait for each other in a step before they take one for lost."""
     swa: SwaSection | None = None
     """Keeps an equal mean of the last weights in place of the best epoch's; `swa: {}` takes the defaults."""
     l1: NotNegative = 0.0
@@ -89,6 +128,11 @@ class TrainingSection(Section):
         if device not in ("auto", "cpu", "cuda") and not (kind == "cuda" and colon and number.isdecimal()):
             raise ValueError(str(unknown_name("device", device, ["auto", "cpu", "cuda", "cuda:N"])))
         return device
+
+    @property
+    def peak_rate(self) -> float:
+        """The schedule's highest learning rate."""
+        return self.optimiser.lr * self.lr_scaling.factor(self.batch_size)
 
     @model_validator(mode="after")
     def _one_mean_of_the_weights(self) -> "TrainingSection":

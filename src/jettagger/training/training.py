@@ -12,8 +12,10 @@ from jettagger.batch import Batch
 from jettagger.models.parts.model import JetModel
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import Hardware
+from jettagger.training.distribution import Ranks
 from jettagger.training.progress import Progress
 from jettagger.training.schema import TrainingSection
+from jettagger.training.sharing import DropoutRows
 from jettagger.training.state import EpochRecord
 
 
@@ -73,6 +75,12 @@ class Training:
     """The member whose dropout masks are drawn; not `member` where ensemble.vary leaves batches out."""
     mirror: Mirror | None = None
     """Reflects jets at random, where the config asks for it."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """Who trains it together; each has its part of the batches in `train` and `validation`."""
+    rows: DropoutRows | None = None
+    """With several ranks: where each part lies in its batch."""
+    whole: tuple[Batches, Batches] | None = None
+    """With several ranks: `train` and `validation` with whole batches, for a diagnosis."""
     classes: int | None = None
     """Where the loss of a constant guess is ln(classes): the advice at the end compares with it."""
     rates: Callable[[int], float] | None = None

@@ -212,3 +212,27 @@ def test_nothing_is_left_behind(toy_folder):
         if str(folder) in str(process.info["cmdline"]) or process.info["cmdline"] == ["sleep", "300"]
     ]
     assert left == []
+
+
+def test_two_processes_share_a_training_and_go_on_together(here, toy_folder, tmp_path):
+    run = tmp_path / "run"
+    shared = f"{CLUSTER[:-1]}, processes: 2, evaluate: false}}"
+    overrides = [*TRAINING, "ensemble.members=1", shared]
+    submit(
+        configuration.resolver(toy_folder / "config.yaml", overrides),
+        run,
+        scheduler="slurm",
+        say=lambda line: None,
+    )
+    submission = read_submission(run)
+    assert submission is not None
+    (job,) = submission.jobs
+    wait_for(lambda: len(epochs(run, 0)) >= 3, "it trains", run)
+    subprocess.run(["scancel", "--batch", "--signal=USR1", job.id], check=True)
+    wait_for(lambda: finished(run), "all jobs have ended", run)
+    log = (run / "logs" / f"train_{job.id}.log").read_text()
+    assert log.count(": jettagger train ") == 2, log
+    assert epochs(run, 0) == list(range(1, EPOCHS + 1))
+    (member,) = status_of(run).runs[0].members
+    assert (member.state, member.kills) == ("done", 0)
+    assert "2 ranks" in log or "2 processes" in log, log

@@ -104,6 +104,34 @@ def train(
         )
 
 
+@app.command("find-lr")
+def find_lr(
+    config: ConfigFile,
+    set_: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Scan and figure [default: find-lr/<config name>]."
+        ),
+    ] = None,
+    lowest: Annotated[float, typer.Option("--lowest", metavar="LR", help="First rate.")] = 1e-6,
+    highest: Annotated[float, typer.Option("--highest", metavar="LR", help="Last rate.")] = 10.0,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", help="Steps of the optimiser.")] = 300,
+) -> None:
+    """Try learning rates from low to high on a config's network, and suggest one; trains nothing."""
+    from jettagger import configuration
+    from jettagger.report.rate_run import find_rate
+    from jettagger.training.rate_finder import ScanRange
+
+    find_rate(
+        configuration.recipe(configuration.load(config, set_ or ())),
+        output or Path("find-lr") / config.stem,
+        name=config.stem,
+        chosen=ScanRange(lowest, highest, steps),
+        say=_say,
+    )
+
+
 @app.command()
 def evaluate(
     runs: Annotated[

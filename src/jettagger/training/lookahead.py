@@ -1,5 +1,6 @@
 """Lookahead: slow weights that follow an optimiser's, and lead them back to themselves. arXiv:1907.08610."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -23,14 +24,28 @@ class Lookahead(torch.optim.Optimizer):
 
     # `load_state_dict` of the inner optimiser replaces both.
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def param_groups(self) -> list[dict[str, Any]]:
         """Those of the inner optimiser."""
         return self.inner.param_groups
 
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.inner.param_groups = groups
+
     @property
-    def state(self) -> Any:  # type: ignore[override]
+    def state(self) -> Any:
         """That of the inner optimiser."""
         return self.inner.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.inner.state = state
+
+    # A copy is given groups and state of its own: those of the one that it is copied from must stay.
+    def __copy__(self) -> "Lookahead":
+        copied = Lookahead.__new__(Lookahead)
+        copied.__dict__.update(self.__dict__, inner=copy.copy(self.inner))
+        return copied
 
     def state_dict(self) -> dict[str, Any]:
         """The inner optimiser's, with slow weights and counts."""

@@ -85,7 +85,6 @@ def finished(run: Path) -> bool:
     return not {job.id for job in submission.jobs} & set(listed)
 
 
-@pytest.mark.skip(reason="`train --merge` is not there yet")
 def test_members_that_are_killed_preempted_or_warned_go_on(here, toy_folder, tmp_path):
     run = tmp_path / "a run"
     config = toy_folder / "config.yaml"

@@ -189,3 +189,14 @@ def test_a_sweep_is_an_array_of_points(calls, toy_folder, tmp_path):
     assert (
         f"    3) arguments=(train {tmp_path}/s/jobs/point_003.yaml --output {tmp_path}/s/point_003 " in script
     )
+
+
+def test_without_test_jets_nothing_is_evaluated(command, toy_folder, tmp_path):
+    text = (toy_folder / "config.yaml").read_text()
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(line for line in text.splitlines() if not line.startswith("  test:")))
+    untested = command("submit", path, "--scheduler", "slurm", "--dry-run").out
+    assert "/train.sh" in untested
+    assert "/evaluate.sh" not in untested
+    folds = command("submit", path, "--scheduler", "slurm", "--dry-run", "--set", "data.folds={k: 2}").out
+    assert "/evaluate.sh" in folds

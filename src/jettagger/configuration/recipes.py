@@ -42,7 +42,7 @@ def _resolved(config: Config) -> Resolved:
         members=config.ensemble.members,
         folds=config.data.folds.k if config.data.folds is not None else 0,
         prepared=digest({name: part for name, part in plain(config).items() if name not in elsewhere}),
-        tested=config.data.test is not None or config.data.folds is not None,
+        tested=bool(config.data.test) or config.data.folds is not None,
     )
 
 

@@ -69,7 +69,7 @@ def _train_member(
     result = train_member(
         Training(
             model=model,
-            train=kept_on(train, hardware.device),
+            train=kept_on(train, hardware.device) if section.accumulate == 1 else train,
             validation=validation,
             section=section,
             directory=folder,

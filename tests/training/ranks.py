@@ -45,6 +45,7 @@ def in_float64() -> None:
         return bundle(*arguments)
 
     run.bundle = bundled
+    run.record_costs = lambda *arguments: None  # it runs a network in float32
     members.new_model = lambda *arguments: new_model(*arguments).double()
     Batches.batch_of = doubled  # type: ignore[method-assign]
     FeatureNormalisation.forward = lambda self, x: forward(self, x).double()  # type: ignore[method-assign]

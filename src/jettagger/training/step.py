@@ -55,7 +55,8 @@ def _gradient(training: Training, state: TrainingState, given: Batch) -> Tensor:
     at = cuts(given.inputs, even_sizes(len(given), section.accumulate)) if section.accumulate > 1 else []
     batch = given if device.type == "cpu" else given.to(device)
     magnitude = training.ranks.begin_sum(torch.linalg.vector_norm(batch.weights_B, 1))
-    batch = replace(batch, inputs=_mirrored(training, state, batch))
+    if training.mirror is not None:
+        batch = replace(batch, inputs=_mirrored(training, state, batch))
     if len(at) < 2:
         return add_gradient(training, state, batch, magnitude, given)
     total, again = magnitude(), same_masks(training.model)
@@ -95,7 +96,8 @@ def look(training: Training, state: TrainingState) -> None:
     """Adds up what the last steps gave. Raises JettaggerError at the first that is not finite."""
     if not training.pending:
         return
-    rows = torch.stack([row for _, row in training.pending]).tolist()
+    waiting = [row for _, row in training.pending]
+    rows = [waiting[0].tolist()] if len(waiting) == 1 else torch.stack(waiting).tolist()
     for (step, _), row in zip(training.pending, rows, strict=True):
         if not all(map(math.isfinite, row)) and not _left_out(state, row):
             training.pending.clear()

@@ -62,7 +62,7 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     if training.train.steps == 0 or training.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
     with threads(training.section.threads), training.hardware.products(), noted():
-        training = _on_device(training)
+        training = on_device(training)
         state = _start(training, resume)
         log = Log(training.directory, training.section.tensorboard and training.ranks.first, state.step)
         again = training.section.activation_checkpointing
@@ -93,7 +93,7 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     )
 
 
-def _on_device(training: Training) -> Training:
+def on_device(training: Training) -> Training:
     """The training with its network on the device, compiled or recorded where that is asked for and works."""
     section, device = training.section, training.hardware.device
     training.model.to(device)

@@ -7,8 +7,9 @@ from typing import Any
 
 from jettagger.advice import Advice
 from jettagger.batch import InputSpec
-from jettagger.data.batches import Batches
+from jettagger.data.batches import POOL_BYTES, Batches, bytes_per_jet
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights, weights_of
+from jettagger.errors import JettaggerError
 from jettagger.files import write_json
 from jettagger.tagger import BATCH
 from jettagger.training import checkpoints
@@ -64,6 +65,7 @@ def _train_member(
     stream = member if "batches" in vary else 0
     model = new_model(recipe, sides, member if "initialisation" in vary else 0)
     train, validation = batches(recipe, sides, weights, stream, model.inputs, ranks)
+    section = section.for_jets(train.jets)
     for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
         say(f"  {warning}")
     result = train_member(
@@ -125,10 +127,11 @@ def batches(
     trained_R = weights.factor_R > 0
     rows, factor = sides.train_rows[trained_R], weights.factor_R[trained_R]
     sampling = recipe.data.weights.training.method == "sampling"
+    size = recipe.training.batch_size
     train = Batches(
         sides.train,
         rows,
-        recipe.training.batch_size,
+        max(len(rows), 1) if size == "all" else size,
         weights_R=loss_weights(sides.train, rows, None if sampling else factor),
         factor_R=factor if sampling else None,
         shuffle=(recipe.training.seed, stream),
@@ -136,6 +139,12 @@ def batches(
         rank=ranks.rank,
         ranks=ranks.world,
     )
+    if size == "all" and train.steps > 1:
+        raise JettaggerError(
+            f"training.batch_size: all: one step would hold {len(rows)} jets of"
+            f" {bytes_per_jet(sides.train, inputs):.0f} bytes, more than the {POOL_BYTES / 2**20:.0f} MiB that are held"
+            " at a time; write a number"
+        )
     return train, Batches(
         sides.validation, sides.validation_rows, BATCH, inputs=inputs, rank=ranks.rank, ranks=ranks.world
     )

@@ -45,7 +45,7 @@ def side_by_side_scan(training: Training, chosen: ScanRange, copies: int) -> Rat
         raise JettaggerError(f"--side-by-side {copies}: two rates at least can be compared")
     rates_M = chosen.rates(copies)
     means = [RunningMean() for _ in range(copies)]
-    with threads(training.section.threads):
+    with threads(training.section.threads), training.hardware.products():
         together = Copies(training, rates_M)
         for batch in endless(training, chosen.steps):
             for mean, loss in zip(means, together.step(batch), strict=True):
@@ -72,6 +72,10 @@ class Copies:
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
             raise JettaggerError(
                 "--side-by-side: recurrent layers cannot be run for several networks at once; leave it out"
+            )
+        if training.hardware.float16:
+            raise JettaggerError(
+                "--side-by-side: float16 needs a scale for each network; write another precision"
             )
         self.training, self.made = training, 0
         self.losses_M: Floats = np.full(len(rates_M), math.nan)

@@ -23,6 +23,10 @@ Sources = Annotated[list[Varied], Field(min_length=1)]
 AtLeastOne = Annotated[int, Field(ge=1)]
 
 
+PART = 1024
+"""Jets that pass through the network at a time where a batch is all jets."""
+
+
 class EarlyStoppingSection(Section):
     """When a training ends before its last epoch."""
 
@@ -74,8 +78,9 @@ class TrainingSection(Section):
 
     epochs: AtLeastOne = 20
     """Passes over the training jets."""
-    batch_size: AtLeastOne = 256
-    """Jets in a step, over all ranks together."""
+    batch_size: AtLeastOne | Literal["all"] = 256
+    """Jets in a step, over all ranks together. `all`: gradient descent, a step an epoch over all training jets, which
+    pass through the network in parts of at most 1024 (or in `accumulate` parts)."""
     optimiser: OptimiserSection = OptimiserSection()
     """A name, or a section with the name and its settings."""
     schedule: ScheduleSection = ScheduleSection()
@@ -157,7 +162,24 @@ class TrainingSection(Section):
     @property
     def peak_rate(self) -> float:
         """The schedule's highest learning rate."""
+        if self.batch_size == "all":  # without lr_scaling
+            return self.optimiser.lr
         return self.optimiser.lr * self.lr_scaling.factor(self.batch_size)
+
+    def for_jets(self, jets: int) -> "TrainingSection":
+        """The section for so many training jets: `batch_size: all` becomes their number, in parts."""
+        if self.batch_size != "all":
+            return self
+        parts = self.accumulate if self.accumulate > 1 else math.ceil(jets / PART)
+        return self.model_copy(update={"batch_size": jets, "accumulate": max(parts, 1)})
+
+    @model_validator(mode="after")
+    def _all_jets_have_one_rate(self) -> "TrainingSection":
+        if self.batch_size == "all" and self.lr_scaling.name != "none":
+            raise ValueError(
+                "lr_scaling follows the number of jets in a step: write it as batch_size, not all"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_mean_of_the_weights(self) -> "TrainingSection":

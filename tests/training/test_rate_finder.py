@@ -16,7 +16,7 @@ from jettagger.models.particle_cnn import Config as ParticleCnn
 from jettagger.randomness import torch_generator
 from jettagger.training.device import Hardware
 from jettagger.training.loop import train_member
-from jettagger.training.loss import cross_entropy
+from jettagger.training.loss import cross_entropy, summed
 from jettagger.training.rate_copies import Copies, side_by_side_scan, suggest_of_copies
 from jettagger.training.rate_finder import (
     FEWEST,
@@ -83,7 +83,7 @@ def test_rates_reach_the_optimiser(tmp_path: Path) -> None:
     other = make_model(dropout=0.0, norm="none")
     batch = next(jets.epoch(0))
     for rate, loss in zip(chosen.rates(20), scan.losses_S, strict=True):
-        found = cross_entropy(other(batch.inputs), batch.labels_B, batch.weights_B, 0.0)
+        found = summed(cross_entropy(other(batch.inputs), batch.labels_B), batch.weights_B)
         assert loss == pytest.approx((found.losses / found.weights).item(), rel=1e-5)
         other.zero_grad()
         found.step.backward()

@@ -7,6 +7,8 @@ from pydantic import BeforeValidator, SerializeAsAny, model_validator
 
 from jettagger import baselines
 from jettagger.baselines import BaselinesSection
+from jettagger.cluster.schema import ClusterSection
+from jettagger.cluster.sweep_schema import SweepSection
 from jettagger.configuration.shapes import ChosenBy
 from jettagger.data import schema as data
 from jettagger.data.schema import DataConfig
@@ -73,6 +75,10 @@ class Config(DataConfig):
     """What is measured, and in which bins it is drawn."""
     baselines: BaselinesSection = BaselinesSection()
     """Simple taggers that are fitted and reported beside the network."""
+    cluster: ClusterSection = ClusterSection()
+    """What each job of `jettagger submit` asks for. Changes no result."""
+    sweep: SweepSection | None = None
+    """Values that `jettagger sweep` and `jettagger submit --sweep` try; other commands leave it alone."""
 
     @model_validator(mode="after")
     def _rooms_fit_together(self) -> "Config":
@@ -87,6 +93,7 @@ class Config(DataConfig):
                 *_decorrelation_problems(self),
                 *_evaluation_problems(self),
                 *_cut_problems(self),
+                *_device_problems(self),
             ]
         )
         return self
@@ -152,6 +159,20 @@ def _cut_problems(config: Config) -> list[Problem]:
     said = "evaluation.signal is" if config.evaluation.signal else "the signal, by default the last class, is"
     message = f"the cut selects '{cut.signal}', and {said} '{judged}': set evaluation.signal"
     return [Problem(("baselines", "cut", "signal"), message, (("classes",), ("evaluation", "signal")))]
+
+
+def _device_problems(config: Config) -> list[Problem]:
+    """GPUs that are asked for and not used, or used and not asked for."""
+    gpus, device = config.cluster.gpus, config.training.device
+    if "cluster" not in config.model_fields_set or device == "auto":
+        return []
+    if gpus and device == "cpu":
+        message = f"{gpus} for a training whose training.device is cpu: write auto there, or 0 here"
+        return [Problem(("cluster", "gpus"), message, (("training", "device"),))]
+    if not gpus and device != "cpu":
+        message = f"0 for a training whose training.device is {device}"
+        return [Problem(("cluster", "gpus"), message, (("training", "device"),))]
+    return []
 
 
 def problems_of_model(config: Config) -> list[Problem]:

@@ -53,6 +53,7 @@ def _run(result: Result, bootstrap_errors: Mapping[str, float]) -> dict[str, Any
         "name": result.name,
         "group": result.group,
         "seed": result.seed,
+        "evaluated": result.evaluated,
         "classes": list(result.classes),
         "n_jets": result.n_jets,
         "n_jets_of_class": dict(zip(result.classes, result.n_jets_of_class, strict=True)),

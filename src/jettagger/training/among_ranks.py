@@ -1,17 +1,20 @@
 """How the ranks of a run divide its work, and what they say of it."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from jettagger.training.device import Hardware
 from jettagger.training.distribution import Ranks
 from jettagger.training.recipe import Recipe
 from jettagger.training.schema import TrainingSection
-from jettagger.training.sides import Filling, Sides, prepare_sides
+from jettagger.training.sides import Filling, Sides, prepare_folds
+
+T = TypeVar("T")
 
 
-def members_of(ranks: Ranks, section: TrainingSection, members: Sequence[int]) -> Sequence[int]:
-    """The members that a rank trains: all, together with the others, or every N-th by itself."""
-    return members if section.ranks == "batch" else members[ranks.rank :: ranks.world]
+def share_of(ranks: Ranks, section: TrainingSection, pieces: Sequence[T]) -> Sequence[T]:
+    """The pieces (members, of folds) that a rank trains: all, together with the others, or every N-th by itself."""
+    return pieces if section.ranks == "batch" else pieces[ranks.rank :: ranks.world]
 
 
 def sharing(ranks: Ranks, section: TrainingSection) -> Ranks:
@@ -28,11 +31,13 @@ def describe_ranks(ranks: Ranks, section: TrainingSection, hardware: Hardware) -
     if ranks.world > 1:
         ranks.check_same("precision (write it into training.precision)", hardware.bfloat16)
         devices = ranks.gathered_by_all(str(hardware.device))
-        shared = (
-            f"batches of {section.batch_size} jets, about {section.batch_size / ranks.world:.4g} on each rank"
-            if section.ranks == "batch"
-            else "each trains members of its own"
-        )
+        shared = "each trains members of its own"
+        if section.ranks == "batch" and section.batch_size == "all":
+            shared = "all jets in one batch, each rank a part of them"
+        elif section.ranks == "batch":
+            assert isinstance(section.batch_size, int)
+            each = f"{section.batch_size / ranks.world:.4g}"
+            shared = f"batches of {section.batch_size} jets, about {each} on each rank"
         lines.append(f"{ranks.world} ranks on {', '.join(dict.fromkeys(devices))}: {shared}")
     if section.lr_scaling.name != "none":
         lines.append(
@@ -42,17 +47,23 @@ def describe_ranks(ranks: Ranks, section: TrainingSection, hardware: Hardware) -
     return lines
 
 
-def common_sides(recipe: Recipe, ranks: Ranks, say: Callable[[str], None], filling: Filling) -> Sides:
-    """The sides. Rank 0 prepares them; then the others find them prepared, or prepare them on their own disks."""
-    sides: Sides | None = None
+def common_sides(
+    recipe: Recipe,
+    folds: Sequence[int | None],
+    ranks: Ranks,
+    say: Callable[[str], None],
+    filling: Filling,
+) -> dict[int | None, Sides]:
+    """The sides of some folds. Rank 0 prepares them; then the others find them prepared, or prepare them on their
+    own disks."""
+    sides: dict[int | None, Sides] = {}
 
     def prepare() -> None:
-        nonlocal sides
-        sides = prepare_sides(recipe.data, recipe.baselines, say, filling, fold=recipe.fold)
+        sides.update(prepare_folds(recipe.data, recipe.baselines, folds, say, filling))
 
     ranks.first_does(prepare)
-    if sides is None:
+    if not sides:
         prepare()
-    assert sides is not None
-    ranks.check_same("the prepared jets", (sides.keys, len(sides.train_rows), len(sides.validation_rows)))
+    counts = [(one.keys, len(one.train_rows), len(one.validation_rows)) for one in sides.values()]
+    ranks.check_same("the prepared jets", counts)
     return sides

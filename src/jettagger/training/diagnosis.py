@@ -76,7 +76,7 @@ def not_finite(
         if section.gradient_clip is None
         else f"gradient_clip below {section.gradient_clip}"
     )
-    precision = ", precision: float32" if hardware.bfloat16 else ""
+    precision = ", precision: float32" if hardware.precision != "float32" else ""
     advice = (
         "try for such features a clip or another expression (a log, a tanh); under training: a smaller"
         f" {smaller}, {clip}{precision}. What was saved is from before this step"

@@ -6,7 +6,8 @@ Shapes: B jets, C classes.
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from itertools import count
 from typing import Any, NoReturn
 
@@ -19,19 +20,30 @@ from jettagger.batch import Batch, Inputs
 from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
 from jettagger.models.parts.dropout import set_dropout_generator
+from jettagger.models.parts.layers import BatchNorm
 from jettagger.randomness import key
 from jettagger.training import checkpoints
 from jettagger.training.averages import average_of, measure_statistics
+from jettagger.training.compilation import runner_of
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
 from jettagger.training.l1 import l1_penalty
 from jettagger.training.optimisers import build_optimiser
+from jettagger.training.recomputation import recomputed
+from jettagger.training.scaling import scaler_of
 from jettagger.training.schema import TrainingSection
-from jettagger.training.sharing import kept_together, same_start, share_statistics, unshared
+from jettagger.training.sharing import (
+    DropoutRows,
+    kept_together,
+    same_start,
+    share_statistics,
+    unshared,
+)
+from jettagger.training.shortage import is_shortage, shortage_of
 from jettagger.training.state import EpochRecord, EpochSums, TrainingState
-from jettagger.training.step import look, make_step
+from jettagger.training.step import add_gradient, look, make_step
 from jettagger.training.tensorboard import Log
 from jettagger.training.training import MemberResult, Training
 from jettagger.training.validation import validate
@@ -49,13 +61,15 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     """
     if training.train.steps == 0 or training.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
-    with threads(training.section.threads), noted():
-        training.model.to(training.hardware.device)
+    with threads(training.section.threads), training.hardware.products(), noted():
+        training = on_device(training)
         state = _start(training, resume)
         log = Log(training.directory, training.section.tensorboard and training.ranks.first, state.step)
-        while not _finished(training.section, state):
-            _train_epoch(training, state)
-            _close_epoch(training, state, log)
+        again = training.section.activation_checkpointing
+        with recomputed(training.model) if again else nullcontext():
+            while not _finished(training.section, state):
+                _train_epoch(training, state)
+                _close_epoch(training, state, log)
         log.close()
         mean_loss = None if training.section.swa is None else _take_mean(training, state)
         if mean_loss is None:
@@ -79,6 +93,26 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     )
 
 
+def on_device(training: Training) -> Training:
+    """The training with its network on the device, compiled or recorded where that is asked for and works."""
+    section, device = training.section, training.hardware.device
+    training.model.to(device)
+    if device.type == "cuda":  # what cuDNN's convolutions are quickest with
+        training.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if section.accumulate > 1 and training.rows is None:
+        training = replace(training, rows=DropoutRows(training.model, training.model.inputs))
+    if section.accumulate > 1 and any(isinstance(x, BatchNorm) for x in training.model.modules()):
+        parts = f"{section.accumulate} parts of a batch"
+        training.progress.say(f"BatchNorm takes its statistics from each of the {parts}, not from the whole")
+    if not (section.compile or section.cuda_graphs):
+        return training
+    sample = next(iter(training.train.epoch(0))).to(device)
+    runner = runner_of(training.model, section, training.hardware, sample.inputs)
+    if runner.remark is not None:
+        training.progress.say(runner.remark)
+    return replace(training, runner=runner.network, runs=runner.mode)
+
+
 def _start(training: Training, resume: bool) -> TrainingState:
     """A new state, or the last checkpoint's; the folder agrees with it afterwards."""
     section, ranks = training.section, training.ranks
@@ -86,6 +120,7 @@ def _start(training: Training, resume: bool) -> TrainingState:
     if section.sync_batch_norm:
         share_statistics(training.model, ranks)
     state = TrainingState(training.model, build_optimiser(training.model, section.optimiser))
+    state.scaler = scaler_of(training.hardware, state.optimiser)
     state.average = average_of(training.model, section, training.steps)
     content = ranks.first_does(lambda: _found(training, resume))
     if content is not None:
@@ -93,7 +128,8 @@ def _start(training: Training, resume: bool) -> TrainingState:
     if resume:
         training.progress.say(f"resuming after step {state.step} of {training.steps}")
     if ranks.first:
-        with written_aside(training.directory / checkpoints.METRICS) as aside:
+        metrics = training.directory / checkpoints.METRICS
+        with checkpoints.saving(metrics), written_aside(metrics) as aside:
             aside.write_text("".join(_line(record) for record in state.history), encoding="utf-8")
     return state
 
@@ -101,8 +137,7 @@ def _start(training: Training, resume: bool) -> TrainingState:
 def _found(training: Training, resume: bool) -> dict[str, Any] | None:
     """The last checkpoint, where there is one and it is asked for."""
     directory = training.directory
-    used = any((directory / name).exists() for name in (checkpoints.LAST, checkpoints.PREVIOUS))
-    if used and not resume:
+    if checkpoints.kept(directory) and not resume:
         raise JettaggerError(
             f"{directory} holds a training: --resume goes on with it, or choose another --output"
         )
@@ -112,6 +147,8 @@ def _found(training: Training, resume: bool) -> dict[str, Any] | None:
     content, remarks = checkpoints.load_last(directory, _identity(training))
     for remark in remarks:
         training.progress.say(remark)
+    if remarks:
+        checkpoints.remove_damaged(directory)
     return content
 
 
@@ -126,7 +163,7 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     with fed(training.train.epoch(state.epoch, done), training.hardware.device) as batches:
         for batch in _guarded(training, state, batches):
             generator.manual_seed(key(training.section.seed, "dropout", training.stream, state.step))
-            make_step(training, state, batch)
+            _step(training, state, batch)
             training.progress.advance()
             now = time.monotonic()
             state.sums.seconds, began = state.sums.seconds + now - began, now
@@ -134,6 +171,8 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
             if training.ranks.first and interval is not None and now - saved > interval:
                 _save(training, state)
                 saved = time.monotonic()
+    if training.rows is not None:
+        training.rows.set(None)
     look(training, state)
     expected = (state.epoch + 1) * training.train.steps
     assert state.step == expected, (
@@ -142,6 +181,26 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     remark = kept_together(training.ranks, training.model)
     if remark is not None:
         training.progress.say(remark)
+
+
+def _step(training: Training, state: TrainingState, batch: Batch) -> None:
+    """`make_step`. Raises JettaggerError, which says what would fit, when there is no memory for it."""
+    try:
+        make_step(training, state, batch)
+        return
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        found = str(error)  # the error itself holds the memory of the step
+
+    def gradient(part: Batch) -> None:
+        state.optimiser.zero_grad()
+        add_gradient(training, state, part, lambda: part.weights_B.abs().sum())
+
+    state.optimiser.zero_grad()
+    with unshared(training.model, training.rows):
+        answer = shortage_of(batch, training.section.accumulate, found, training.hardware.device, gradient)
+    raise training.ranks.of_all(answer)
 
 
 def _guarded(training: Training, state: TrainingState, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -169,7 +228,8 @@ def _save(training: Training, state: TrainingState) -> None:
     """A checkpoint of a state that is known to be finite."""
     look(training, state)
     if training.ranks.first:
-        checkpoints.save_last(training.directory, _identity(training), state.content())
+        keep = training.section.keep_checkpoints
+        checkpoints.save_last(training.directory, _identity(training), state.content(), keep=keep)
 
 
 def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
@@ -192,7 +252,8 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
         accuracy=found.accuracy,
         auc=found.auc,
         lr=state.optimiser.param_groups[0]["lr"],
-        gradient_norm=sums.norms / training.train.steps,
+        gradient_norm=sums.norms / max(training.train.steps - sums.left_out, 1),
+        left_out=sums.left_out,
         seconds=sums.seconds + time.monotonic() - began,
         jets_per_second=sums.jets / max(sums.seconds, 1e-9),
         clipped=sums.clipped / training.train.steps,
@@ -204,12 +265,13 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     stopping = section.early_stopping
     best = state.best.observe(record, weights, stopping.min_delta if stopping else 0.0)
     state.history.append(record)
-    state.sums = EpochSums()
+    state.sums = EpochSums(left_out_in_a_row=sums.left_out_in_a_row)
+    if best and training.ranks.first:
+        checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
+    _save(training, state)
     if training.ranks.first:
-        if best:
-            checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
-        checkpoints.save_last(training.directory, _identity(training), state.content())
-        with (training.directory / checkpoints.METRICS).open("a", encoding="utf-8") as lines:
+        metrics = training.directory / checkpoints.METRICS
+        with checkpoints.saving(metrics), metrics.open("a", encoding="utf-8") as lines:
             lines.write(_line(record))
     log.add(record)
     training.progress.end(record, best=best)
@@ -249,13 +311,13 @@ def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Ten
 
 def _identity(training: Training) -> dict[str, Any]:
     """What must be equal on resuming."""
-    precision = "bfloat16" if training.hardware.bfloat16 else "float32"
-    return {
+    identity = {
         **training.config,
         "member": training.member,
-        "precision in use": precision,
+        "precision in use": training.hardware.precision,
         checkpoints.RANKS: training.ranks.world,
     }
+    return identity if training.runs == "eager" else {**identity, "network runs": training.runs}
 
 
 def _line(record: EpochRecord) -> str:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jettagger import yaml_source
 from jettagger.advice import Advice
 from jettagger.batch import InputSpec
-from jettagger.data.batches import Batches
+from jettagger.data.batches import POOL_BYTES, Batches, bytes_per_jet
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights, weights_of
-from jettagger.files import write_json, written_aside
+from jettagger.errors import JettaggerError
+from jettagger.files import write_json
 from jettagger.tagger import BATCH
 from jettagger.training import checkpoints
 from jettagger.training.augmentation import Mirror
@@ -18,6 +18,7 @@ from jettagger.training.device import Hardware
 from jettagger.training.distribution import Ranks
 from jettagger.training.feeding import kept_on
 from jettagger.training.loop import train_member
+from jettagger.training.outcome import piece_name
 from jettagger.training.progress import Progress
 from jettagger.training.recipe import Recipe, member_folder, new_model
 from jettagger.training.sharing import DropoutRows
@@ -55,7 +56,7 @@ def _train_member(
     ranks: Ranks,
 ) -> MemberResult:
     """Trains one member, or goes on with it, or reads what came of it."""
-    section, folder = recipe.training, member_folder(output, member)
+    section, folder = recipe.training, member_folder(output, member, recipe.fold)
     if resume:
         ended = ranks.first_does(lambda: _read_result(folder) if (folder / "result.json").exists() else None)
         if ended is not None:
@@ -64,20 +65,19 @@ def _train_member(
     stream = member if "batches" in vary else 0
     model = new_model(recipe, sides, member if "initialisation" in vary else 0)
     train, validation = batches(recipe, sides, weights, stream, model.inputs, ranks)
+    section = section.for_jets(train.jets)
     for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
         say(f"  {warning}")
-    if ranks.first:
-        _write_config(recipe, output)
     result = train_member(
         Training(
             model=model,
-            train=kept_on(train, hardware.device),
+            train=kept_on(train, hardware.device) if section.accumulate == 1 else train,
             validation=validation,
             section=section,
             directory=folder,
             hardware=hardware,
             config=identity(recipe, sides),
-            progress=Progress(f"member {member}", section.epochs, quiet=not ranks.first),
+            progress=Progress(piece_name(recipe.fold, member), section.epochs, quiet=not ranks.first),
             member=member,
             stream=stream,
             mirror=Mirror(section.reflections, sides.train.spec) if section.reflections else None,
@@ -91,13 +91,6 @@ def _train_member(
     if ranks.first:
         write_json(folder / "result.json", _result_document(result))
     return result
-
-
-def _write_config(recipe: Recipe, output: Path) -> None:
-    """Leaves the resolved config in the run; what members have been trained with stays."""
-    if not (output / "config.yaml").exists() or not any(output.glob("member_*")):
-        with written_aside(output / "config.yaml") as aside:
-            aside.write_text(yaml_source.write(dict(recipe.document)), encoding="utf-8")
 
 
 def identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
@@ -134,10 +127,11 @@ def batches(
     trained_R = weights.factor_R > 0
     rows, factor = sides.train_rows[trained_R], weights.factor_R[trained_R]
     sampling = recipe.data.weights.training.method == "sampling"
+    size = recipe.training.batch_size
     train = Batches(
         sides.train,
         rows,
-        recipe.training.batch_size,
+        max(len(rows), 1) if size == "all" else size,
         weights_R=loss_weights(sides.train, rows, None if sampling else factor),
         factor_R=factor if sampling else None,
         shuffle=(recipe.training.seed, stream),
@@ -145,6 +139,12 @@ def batches(
         rank=ranks.rank,
         ranks=ranks.world,
     )
+    if size == "all" and train.steps > 1:
+        raise JettaggerError(
+            f"training.batch_size: all: one step would hold {len(rows)} jets of"
+            f" {bytes_per_jet(sides.train, inputs):.0f} bytes, more than the {POOL_BYTES / 2**20:.0f} MiB that are held"
+            " at a time; write a number"
+        )
     return train, Batches(
         sides.validation, sides.validation_rows, BATCH, inputs=inputs, rank=ranks.rank, ranks=ranks.world
     )

@@ -39,8 +39,9 @@ class Progress:
             self._bar.close()
             self._bar = None
         auc = "" if record.auc is None else f", AUC {record.auc:.5f}"
+        left_out = f", {record.left_out} of the steps left out (float16)" if record.left_out else ""
         self.say(
             f"epoch {record.epoch}/{self.epochs}: loss {record.train_loss:.4f}, validation"
             f" {record.validation_loss:.4f}{auc}, accuracy {record.accuracy:.4f}, lr {record.lr:.2e},"
-            f" {record.seconds:.1f} s, {record.jets_per_second:.0f} jets/s{' (best)' if best else ''}"
+            f" {record.seconds:.1f} s, {record.jets_per_second:.0f} jets/s{left_out}{' (best)' if best else ''}"
         )

@@ -22,7 +22,9 @@ from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.randomness import key
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import NotFiniteError
+from jettagger.training.loop import on_device
 from jettagger.training.optimisers import build_optimiser
+from jettagger.training.scaling import scaler_of
 from jettagger.training.state import EpochSums, TrainingState
 from jettagger.training.step import look, make_step
 from jettagger.training.training import Training
@@ -92,7 +94,7 @@ class RateScan:
             "kind": "side by side" if self.side_by_side else "rising",
             "steps": self.steps,
             "ended": self.ended,
-            "suggested_lr": self.suggestion.rate,
+            "suggested_rate": self.suggestion.rate,
             "reason": self.suggestion.reason,
             "rates": self.rates_S.tolist(),
             "losses": plain(self.losses_S),
@@ -110,7 +112,7 @@ def rising_scan(training: Training, chosen: ScanRange) -> RateScan:
     training = replace(training, rates=lambda step: float(rates_S[step]))
     losses: list[float] = []
     mean, diverged, ended = RunningMean(), False, "the highest rate was reached"
-    with threads(training.section.threads):
+    with threads(training.section.threads), training.hardware.products():
         for loss in losses_of_steps(training, chosen.steps):
             losses.append(loss)
             mean.add(loss)
@@ -154,12 +156,13 @@ class RunningMean:
 
 def losses_of_steps(training: Training, steps: int) -> Iterator[float]:
     """Makes steps and gives the loss of each, before it; NaN for one that is not finite, and then the end."""
-    training.model.to(training.hardware.device)
+    training = on_device(training)
     state = TrainingState(training.model, build_optimiser(training.model, training.section.optimiser))
+    state.scaler = scaler_of(training.hardware, state.optimiser)
     generator = torch.Generator(training.hardware.device)
     set_dropout_generator(training.model, generator)
     training.model.train()
-    for batch in _endless(training, steps):
+    for batch in endless(training, steps):
         generator.manual_seed(key(training.section.seed, "dropout", training.stream, state.step))
         try:
             yield _loss_of_step(training, state, batch)
@@ -181,7 +184,8 @@ def _loss_of_step(training: Training, state: TrainingState, batch: Batch) -> flo
     return state.sums.losses / state.sums.weights
 
 
-def _endless(training: Training, steps: int) -> Iterator[Batch]:
+def endless(training: Training, steps: int) -> Iterator[Batch]:
+    """So many batches, epoch after epoch."""
     made = 0
     for epoch in count():
         for batch in training.train.epoch(epoch):

@@ -11,6 +11,7 @@ from jettagger.advice import Advice
 from jettagger.batch import Batch
 from jettagger.models.parts.model import JetModel
 from jettagger.training.augmentation import Mirror
+from jettagger.training.compilation import Mode, Network
 from jettagger.training.device import Hardware
 from jettagger.training.distribution import Ranks
 from jettagger.training.progress import Progress
@@ -85,8 +86,16 @@ class Training:
     """Where the loss of a constant guess is ln(classes): the advice at the end compares with it."""
     rates: Callable[[int], float] | None = None
     """The learning rate of each step, in place of the schedule's: for the learning-rate finder."""
+    runner: Network | None = None
+    """The model compiled or recorded, for the steps of the training; None: it runs as it is."""
+    runs: Mode = "eager"
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
     """Steps not looked at yet, each with Σ w·l, Σ w and the norm of the gradient."""
+
+    @property
+    def network(self) -> Network:
+        """What a step runs: the model, however it runs."""
+        return self.model if self.runner is None else self.runner
 
     @property
     def steps(self) -> int:

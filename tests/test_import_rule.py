@@ -14,13 +14,14 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("errors",),  # imported by all
     ("advice", "files", "kinematics", "randomness", "schema", "yaml_source"),
     ("metrics",),  # draws its bootstrap replicas from randomness
-    ("batch", "expressions"),
+    ("batch", "expressions", "outputs"),
     ("data", "models"),
     ("uncertainty",),
     ("baselines", "tagger"),
     ("evaluation", "explain", "export", "inspection", "simulation", "training"),
     ("report", "zoo"),
-    ("cluster", "configuration"),
+    ("cluster",),  # its section is composed by configuration
+    ("configuration",),
     ("cli",),
     ("__main__",),
 )
@@ -38,7 +39,13 @@ WITHOUT_TORCH = (
         "jettagger.yaml_source",
     ),
     *("jettagger.kinematics", "jettagger.metrics", "jettagger.randomness", "jettagger.expressions"),
-    *("jettagger.data.schema", "jettagger.training.schema", "jettagger.evaluation.schema"),
+    *(
+        "jettagger.outputs.schema",
+        "jettagger.data.schema",
+        "jettagger.training.schema",
+        "jettagger.evaluation.schema",
+    ),
+    *("jettagger.cluster.submission", "jettagger.cluster.status", "jettagger.cluster.sweep"),
     *("jettagger.baselines", "jettagger.configuration", "jettagger.cli"),
 )
 

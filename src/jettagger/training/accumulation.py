@@ -48,6 +48,8 @@ def part_of(batch: Batch, cut: Cut) -> Batch:
         value = getattr(batch, field.name)
         if isinstance(value, Tensor):
             changed[field.name] = value[cut.jets]
+    if batch.partner is not None:
+        changed["partner"] = batch.partner.each(lambda x: x[cut.jets])
     return replace(batch, **changed)
 
 

@@ -1,6 +1,6 @@
 """The training of one network: epochs of steps, a validation after each, checkpoints in between.
 
-Shapes: B jets, C classes.
+Shapes: B jets, K output columns.
 """
 
 import json
@@ -62,6 +62,11 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     """
     if training.train.steps == 0 or training.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
+    if training.section.mixup is not None and training.ranks.world > 1:
+        raise JettaggerError(
+            "training.mixup mixes jets of the whole batch, and here each of several ranks has a part of it: leave"
+            " mixup out, or train in one process"
+        )
     kept = kept_memory(training.hardware.device)
     with threads(training.section.threads), training.hardware.products(), noted(), kept:
         training = on_device(training)
@@ -240,7 +245,9 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     training.model.eval()
     with fed(training.validation.epoch(0), training.hardware.device) as batches:
         guarded = _guarded(training, state, batches)
-        found = validate(_network(training, state), guarded, training.hardware, training.ranks)
+        found = validate(
+            _network(training, state), guarded, training.hardware, training.objective, training.ranks
+        )
     if sums.weights <= 0:
         message = f"the weights of the training jets add up to {sums.weights:.4g}: check weights.event"
         raise training.ranks.of_all(JettaggerError(message))
@@ -253,6 +260,8 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
         validation_loss=found.loss,
         accuracy=found.accuracy,
         auc=found.auc,
+        targets=found.targets,
+        decorrelation=found.decorrelation,
         lr=state.optimiser.param_groups[0]["lr"],
         gradient_norm=sums.norms / max(training.train.steps - sums.left_out, 1),
         left_out=sums.left_out,
@@ -288,7 +297,7 @@ def _take_mean(training: Training, state: TrainingState) -> float:
     with fed(training.train.epoch(0), device) as batches:
         measure_statistics(model, batches, training.hardware)
     with fed(training.validation.epoch(0), device) as batches:
-        found = validate(model, batches, training.hardware, training.ranks)
+        found = validate(model, batches, training.hardware, training.objective, training.ranks)
     if found.bad is not None:
         _stop_in_validation(training, state, found.bad)
     training.progress.say(
@@ -331,5 +340,7 @@ def _stop_in_validation(training: Training, state: TrainingState, number: int) -
     batch = next(validation.epoch(0, number)).to(training.hardware.device)
     where, facts = f"the validation after epoch {state.epoch + 1}", [f"after step {state.step}"]
     with unshared(training.model, training.rows):
-        error = not_finite(training.model, batch, training.hardware, training.section, where, facts)
+        error = not_finite(
+            training.model, batch, training.hardware, training.section, training.objective, where, facts
+        )
     raise training.ranks.of_all(error)

@@ -20,9 +20,10 @@ from jettagger.training.feeding import kept_on
 from jettagger.training.loop import train_member
 from jettagger.training.outcome import piece_name
 from jettagger.training.progress import Progress
-from jettagger.training.recipe import Recipe, member_folder, new_model
+from jettagger.training.recipe import Recipe, guessing_classes, member_folder, new_model
 from jettagger.training.sharing import DropoutRows
 from jettagger.training.sides import Sides
+from jettagger.training.targets import beside, normalised, scaling_of
 from jettagger.training.training import MemberResult, Training
 
 NORMALISATION_JETS = 20_000
@@ -84,7 +85,7 @@ def _train_member(
             ranks=ranks,
             rows=DropoutRows(model, model.inputs) if ranks.world > 1 else None,
             whole=batches(recipe, sides, weights, stream, model.inputs) if ranks.world > 1 else None,
-            classes=len(sides.train.classes),
+            classes=guessing_classes(recipe),
         ),
         resume=resume,
     )
@@ -101,7 +102,8 @@ def identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
         data["test"] = recipe.data.data.test
     if recipe.fold is not None:
         data |= {"folds": document["data"]["folds"], "fold": recipe.fold}
-    kept = {name: document[name] for name in ("classes", "inputs", "model", "training") if name in document}
+    names = ("classes", "inputs", "model", "training", *(("targets",) if recipe.data.targets else ()))
+    kept = {name: document[name] for name in names if name in document}
     return {
         "data": data,
         "ensemble": {"vary": list(recipe.ensemble.vary)},
@@ -126,6 +128,9 @@ def batches(
     """Training and validation in batches, or one rank's part of them; jets whose training weight is 0 are left out."""
     trained_R = weights.factor_R > 0
     rows, factor = sides.train_rows[trained_R], weights.factor_R[trained_R]
+    scaling = scaling_of(sides.train, sides.train_rows)
+    decorrelate = recipe.training.decorrelate
+    variable = None if decorrelate is None else decorrelate.variable
     sampling = recipe.data.weights.training.method == "sampling"
     size = recipe.training.batch_size
     train = Batches(
@@ -134,6 +139,8 @@ def batches(
         max(len(rows), 1) if size == "all" else size,
         weights_R=loss_weights(sides.train, rows, None if sampling else factor),
         factor_R=factor if sampling else None,
+        targets_RT=normalised(sides.train, rows, scaling),
+        spectator_R=beside(sides.train, rows, variable),
         shuffle=(recipe.training.seed, stream),
         inputs=inputs,
         rank=ranks.rank,
@@ -145,9 +152,17 @@ def batches(
             f" {bytes_per_jet(sides.train, inputs):.0f} bytes, more than the {POOL_BYTES / 2**20:.0f} MiB that are held"
             " at a time; write a number"
         )
-    return train, Batches(
-        sides.validation, sides.validation_rows, BATCH, inputs=inputs, rank=ranks.rank, ranks=ranks.world
+    validation = Batches(
+        sides.validation,
+        sides.validation_rows,
+        BATCH,
+        targets_RT=normalised(sides.validation, sides.validation_rows, scaling),
+        spectator_R=beside(sides.validation, sides.validation_rows, variable),
+        inputs=inputs,
+        rank=ranks.rank,
+        ranks=ranks.world,
     )
+    return train, validation
 
 
 def _result_document(result: MemberResult) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from jettagger.data.expression_text import Name
 from jettagger.errors import unknown_name
-from jettagger.schema import Section
-from jettagger.training.named_section import Named, NotNegative, Positive
+from jettagger.outputs.schema import ClassLossSection
+from jettagger.schema import Named, NotNegative, Positive, Section
 from jettagger.training.optimiser_schema import OptimiserSection, ScheduleSection
 
 LrScalingName = Literal["none", "linear", "square_root"]
@@ -34,6 +35,19 @@ class EarlyStoppingSection(Section):
     """Epochs without a better validation loss after which the training ends."""
     min_delta: NotNegative = 0.0
     """How much lower the validation loss must be to count as better."""
+
+
+class DecorrelateSection(Section):
+    """Distance correlation as a regulariser (DisCo, arXiv:2001.05310)."""
+
+    variable: str
+    """One of `spectators`."""
+    background: Name
+    """Class whose jets are to have a score that does not depend on the variable."""
+    strength: Positive
+    """What the squared distance correlation, from 0 to 1, counts beside the loss; 1 to 100 is usual."""
+    signal: Name | None = None
+    """Class whose score it is. Default: all classes but `background` together."""
 
 
 class LrScalingSection(Named):
@@ -73,6 +87,16 @@ class SwaSection(Section):
     """Steps between two weights that enter."""
 
 
+class WattsSection(Section):
+    """Powers that are assumed for the energy in a run's record where the machine measures none; no number of the
+    training hangs on them."""
+
+    core: Positive = 10.0
+    """Of a busy processor core, W."""
+    gpu: Positive = 300.0
+    """Of a GPU, W."""
+
+
 class TrainingSection(Section):
     """How one network is trained."""
 
@@ -92,8 +116,16 @@ class TrainingSection(Section):
     early_stopping: EarlyStoppingSection | None = None
     """Ends the training when the validation loss stands still. The final network is always that of the best
     epoch."""
+    loss: ClassLossSection = ClassLossSection()
+    """What is minimised for the classes: a name, or a section with the name and its settings. Targets have losses
+    of their own."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of a jet's label that is spread evenly over the classes."""
+    """cross_entropy, binary_cross_entropy: share of a jet's label that is spread evenly over the classes."""
+    mixup: Positive | None = None
+    """Jets are mixed in pairs, inputs and losses alike, with a share drawn from Beta(mixup, mixup)
+    (arXiv:1710.09412); 0.2 is usual. For networks on jet-level variables."""
+    decorrelate: DecorrelateSection | None = None
+    """Makes the score of background jets independent of a variable, such as the mass."""
     reflections: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default={})
     """Symmetries: name -> variables that change sign, such as {phi: [particles.dphi, particles.d0]}. Each is applied
     to a random half of the jets of a batch. Variables: `<collection>.<feature>`, `jet.<feature>`,
@@ -138,6 +170,21 @@ class TrainingSection(Section):
     """How many of the latest checkpoints are kept: the last, and those before for when it is damaged."""
     tensorboard: bool = False
     """Writes TensorBoard logs as well (extra `tensorboard`)."""
+    watts: WattsSection = WattsSection()
+    """What the energy in the run's record is estimated by where it cannot be measured."""
+
+    @model_validator(mode="after")
+    def _losses_fit(self) -> "TrainingSection":
+        smoothed = ("cross_entropy", "binary_cross_entropy")
+        if self.label_smoothing > 0 and self.loss.name not in smoothed:
+            raise ValueError(
+                f"label_smoothing is for {' and '.join(smoothed)}; {self.loss.name} has no use for it: leave it out"
+            )
+        if self.mixup is not None and self.decorrelate is not None:
+            raise ValueError(
+                "mixup and decorrelate exclude each other: a mixed jet is no background jet and has no mass"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_run(self) -> "TrainingSection":

@@ -24,8 +24,8 @@ class EpochRecord:
     train_loss: float
     """Mean over the epoch, while the weights changed; Σ w·l / Σ w."""
     validation_loss: float
-    accuracy: float
-    """Of the validation jets, weighted."""
+    accuracy: float | None
+    """Of the validation jets, weighted; None without classes."""
     auc: float | None
     """Of the validation jets, weighted; one-vs-rest macro beyond two classes; None where it is undefined."""
     lr: float
@@ -36,6 +36,10 @@ class EpochRecord:
     """For training and validation, summed over all runs that worked on the epoch."""
     jets_per_second: float
     """In training alone."""
+    targets: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """By regression target, of the validation jets in its units: `bias`, `resolution`, `pull_width`."""
+    decorrelation: float | None = None
+    """Squared distance correlation of score and variable, of the validation jets; None where it is not asked for."""
     clipped: float = 0.0
     """Share of the steps whose gradient was clipped."""
     left_out: int = 0

@@ -1,6 +1,6 @@
 """One step of a training: loss, gradient, weights; and the watch over whether they stay finite.
 
-Shapes: B jets, C classes.
+Shapes: B jets, K output columns.
 """
 
 import math
@@ -11,13 +11,14 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from jettagger.batch import Batch, Inputs
-from jettagger.randomness import key
+from jettagger.batch import Batch
+from jettagger.randomness import key, numpy_generator
 from jettagger.training.accumulation import cuts, even_sizes, part_of, same_masks
+from jettagger.training.augmentation import mixed
 from jettagger.training.averages import follow
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.l1 import add_l1
-from jettagger.training.loss import check_labels, cross_entropy
+from jettagger.training.loss import check_labels
 from jettagger.training.scaling import MOST_IN_A_ROW, apply, backward, unscale
 from jettagger.training.schedules import rate
 from jettagger.training.sharing import mean_statistics, sum_gradients, unshared
@@ -54,8 +55,8 @@ def _gradient(training: Training, state: TrainingState, given: Batch) -> Tensor:
     section, device = training.section, training.hardware.device
     at = cuts(given.inputs, even_sizes(len(given), section.accumulate)) if section.accumulate > 1 else []
     batch = given if device.type == "cpu" else given.to(device)
-    magnitude = training.ranks.begin_sum(torch.linalg.vector_norm(batch.weights_B, 1))
-    batch = replace(batch, inputs=_mirrored(training, state, batch))
+    magnitude = training.ranks.begin_sum(training.objective.magnitude(batch))
+    batch = augmented(training, state.step, batch)
     if len(at) < 2:
         return add_gradient(training, state, batch, magnitude, given)
     total, again = magnitude(), same_masks(training.model)
@@ -82,11 +83,10 @@ def add_gradient(
     if training.rows is not None:
         training.rows.set(batch.part)
     with training.hardware.autocast():
-        logits_BC = training.network(batch.inputs)
+        raw_BK = training.network(batch.inputs)
     if given is not None and state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
-        check_labels(given, logits_BC.shape[1])
-    loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, training.section.label_smoothing)
-    loss = loss._replace(magnitude=magnitude())
+        check_labels(given, training.model.outputs.classes)
+    loss = training.objective(raw_BK, batch)._replace(magnitude=magnitude())
     backward(loss.step, state.scaler)
     return torch.stack((loss.losses.detach(), loss.weights.to(loss.losses.dtype)))
 
@@ -130,14 +130,18 @@ def clip_gradients(optimiser: torch.optim.Optimizer, limit: float | None) -> Ten
     return norm
 
 
-def _mirrored(training: Training, state: TrainingState, batch: Batch) -> Inputs:
-    """The inputs of this step, some of them reflected; which ones is keyed by the step."""
-    if training.mirror is None:
-        return batch.inputs
-    stream = key(training.section.seed, "reflections", training.stream, state.step)
-    device = training.hardware.device
-    rows = None if batch.part is None else batch.part.jets
-    return training.mirror(batch.inputs, torch.Generator(device).manual_seed(stream), rows)
+def augmented(training: Training, step: int, batch: Batch) -> Batch:
+    """The batch of a step, some of its jets reflected, or mixed; which ones is keyed by the step."""
+    section = training.section
+    if training.mirror is not None:
+        stream = key(section.seed, "reflections", training.stream, step)
+        drawn = torch.Generator(training.hardware.device).manual_seed(stream)
+        rows = None if batch.part is None else batch.part.jets
+        batch = replace(batch, inputs=training.mirror(batch.inputs, drawn, rows))
+    if section.mixup is not None:
+        generator = numpy_generator(section.seed, "mixup", training.stream, step)
+        batch = mixed(batch, section.mixup, generator)
+    return batch
 
 
 def _rate(training: Training, state: TrainingState, step: int) -> float:
@@ -157,5 +161,7 @@ def _stop(training: Training, state: TrainingState, step: int, norm: float) -> N
     where = f"epoch {step // steps + 1}, batch {step % steps + 1} of {steps} (step {step})"
     facts = [f"learning rate {_rate(training, state, step):.3g}", f"gradient norm {norm:.3g}"]
     with unshared(training.model, training.rows):
-        error = not_finite(training.model, batch, training.hardware, section, where, facts)
+        error = not_finite(
+            training.model, batch, training.hardware, section, training.objective, where, facts
+        )
     raise training.ranks.of_all(error)

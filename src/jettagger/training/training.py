@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from jettagger.training.augmentation import Mirror
 from jettagger.training.compilation import Mode, Network
 from jettagger.training.device import Hardware
 from jettagger.training.distribution import Ranks
+from jettagger.training.objective import Objective, objective_of
 from jettagger.training.progress import Progress
 from jettagger.training.schema import TrainingSection
 from jettagger.training.sharing import DropoutRows
@@ -91,6 +93,11 @@ class Training:
     runs: Mode = "eager"
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
     """Steps not looked at yet, each with Σ w·l, Σ w and the norm of the gradient."""
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return objective_of(self.model, self.section)
 
     @property
     def network(self) -> Network:

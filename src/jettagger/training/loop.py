@@ -106,9 +106,8 @@ def on_device(training: Training) -> Training:
         training.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if section.accumulate > 1 and training.rows is None:
         training = replace(training, rows=DropoutRows(training.model, training.model.inputs))
-    if section.accumulate > 1 and any(isinstance(x, BatchNorm) for x in training.model.modules()):
-        parts = f"{section.accumulate} parts of a batch"
-        training.progress.say(f"BatchNorm takes its statistics from each of the {parts}, not from the whole")
+    if section.accumulate > 1:
+        _say_what_sees_parts(training)
     if not (section.compile or section.cuda_graphs):
         return training
     sample = next(iter(training.train.epoch(0))).to(device)
@@ -116,6 +115,15 @@ def on_device(training: Training) -> Training:
     if runner.remark is not None:
         training.progress.say(runner.remark)
     return replace(training, runner=runner.network, runs=runner.mode)
+
+
+def _say_what_sees_parts(training: Training) -> None:
+    """What is no sum over jets differs between a batch and its parts."""
+    parts = f"each of the {training.section.accumulate} parts of a batch, not from the whole"
+    if any(isinstance(x, BatchNorm) for x in training.model.modules()):
+        training.progress.say(f"BatchNorm takes its statistics from {parts}")
+    if training.section.decorrelate is not None:
+        training.progress.say(f"the decorrelation takes dCor² from {parts}")
 
 
 def _start(training: Training, resume: bool) -> TrainingState:

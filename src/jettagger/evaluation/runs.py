@@ -386,6 +386,7 @@ def _unsound(run: Run) -> tuple[str, ...]:
             for one in card.get("missing", ())
         ),
         *(f"{run.name}: {problem}" for problem in card.get("problems", ())),
+        *(f"{run.name}: {remark}" for remark in card.get("remarks", ())),
     )
 
 

@@ -29,6 +29,7 @@ from jettagger.training.device import threads
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
+from jettagger.training.kept_memory import kept_memory
 from jettagger.training.l1 import l1_penalty
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.recomputation import recomputed
@@ -66,7 +67,8 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
             "training.mixup mixes jets of the whole batch, and here each of several ranks has a part of it: leave"
             " mixup out, or train in one process"
         )
-    with threads(training.section.threads), training.hardware.products(), noted():
+    kept = kept_memory(training.hardware.device)
+    with threads(training.section.threads), training.hardware.products(), noted(), kept:
         training = on_device(training)
         state = _start(training, resume)
         log = Log(training.directory, training.section.tensorboard and training.ranks.first, state.step)

@@ -3,6 +3,7 @@
 Shapes: R jets of a split, P jets of a pool, B jets of a batch.
 """
 
+import copy
 import math
 from collections.abc import Generator, Iterator
 from typing import NamedTuple
@@ -70,7 +71,13 @@ class Batches:
         )
         self.steps = self.order.steps
         self._rank, self._ranks = rank, ranks
-        self._resident: _Pool | None = None
+        self._resident: list[_Pool] = []  # one, once it is read; shared with what `reshuffled` returns
+
+    def reshuffled(self, shuffle: tuple[int, int]) -> "Batches":
+        """The same jets in another random order; what is held in memory is held once."""
+        other = copy.copy(self)
+        other.order = self.order.reshuffled(shuffle)
+        return other
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""
@@ -134,8 +141,8 @@ class Batches:
 
     def _load(self, batches: list[Positions]) -> "_Pool":
         """The inputs of some batches, in memory; kept for all epochs if all there is fits."""
-        if self._resident is not None:
-            return self._resident._replace(batches=batches)
+        if self._resident:
+            return self._resident[0]._replace(batches=batches)
         if self.order.pools == 1:
             positions_P: Positions = np.arange(self.jets)
         else:
@@ -145,7 +152,7 @@ class Batches:
         raw = self.read(positions_P)
         pool = _Pool(batches, positions_P, raw, offsets_of(raw))
         if self.order.pools == 1:
-            self._resident = pool._replace(batches=[])
+            self._resident.append(pool._replace(batches=[]))
         return pool
 
     def _batch(self, pool: "_Pool", positions_B: Positions) -> Batch:

@@ -3,6 +3,7 @@
 Shapes: R jets of a split, N particles of all jets, B jets of a batch, M particles of a batch.
 """
 
+import copy
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -63,6 +64,12 @@ class Resident:
         self._labels_R, self._weights_R, self._index_R = (
             x.to(device) for x in (every.labels_B, every.weights_B, every.index_B)
         )
+
+    def reshuffled(self, shuffle: tuple[int, int]) -> "Resident":
+        """The same jets in another random order; the device holds them once."""
+        other = copy.copy(self)
+        other._batches = self._batches.reshuffled(shuffle)
+        return other
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""

@@ -32,6 +32,13 @@ Healthy = Callable[[Inputs], bool]
 """Whether loss and gradient are finite."""
 
 
+class NotFiniteError(JettaggerError):
+    """A training that came to its end because its loss or gradient became NaN or infinite."""
+
+    step: int | None = None
+    """Steps done before, where it is known."""
+
+
 @dataclass(frozen=True)
 class Suspect:
     """A feature with values that no network takes well."""
@@ -54,7 +61,7 @@ class Suspect:
 
 def not_finite(
     model: JetModel, batch: Batch, hardware: Hardware, section: TrainingSection, where: str, facts: list[str]
-) -> JettaggerError:
+) -> NotFiniteError:
     """The error for a batch whose loss or gradient is NaN or infinite. `model` is as it was at that step."""
     head = f"the loss or its gradient is not finite in {where}: {', '.join(facts)}"
     lost = [name for name, x in model.named_parameters() if not torch.isfinite(x).all()]
@@ -74,7 +81,7 @@ def not_finite(
         "try for such features a clip or another expression (a log, a tanh); under training: a smaller"
         f" {smaller}, {clip}{precision}. What was saved is from before this step"
     )
-    return JettaggerError("\n  ".join([head, *lines, advice]))
+    return NotFiniteError("\n  ".join([head, *lines, advice]))
 
 
 def _probes(model: JetModel, batch: Batch, hardware: Hardware) -> tuple[Losses, Healthy]:

@@ -41,14 +41,19 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
     with threads(training.section.threads):
         training.model.to(training.hardware.device)
-        state = _start(training, resume)
+        state = start(training, resume=resume)
         log = Log(training.directory, training.section.tensorboard, state.step)
-        while not _finished(training.section, state):
+        while not finished(training.section, state):
             _train_epoch(training, state)
-            _close_epoch(training, state, log)
+            close_epoch(training, state, log)
         log.close()
-        training.model.load_state_dict(state.best.weights)
-        weights = checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
+        return conclude(training, state)
+
+
+def conclude(training: Training, state: TrainingState) -> MemberResult:
+    """The model gets the best epoch's weights, and the folder its `best.pt`."""
+    training.model.load_state_dict(state.best.weights)
+    weights = checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
     return MemberResult(
         member=training.member,
         weights=weights,
@@ -61,8 +66,11 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     )
 
 
-def _start(training: Training, resume: bool) -> TrainingState:
-    """A new state, or the last checkpoint's; the folder agrees with it afterwards."""
+def start(training: Training, *, resume: bool, newest: int | None = None) -> TrainingState:
+    """A new state, or the last checkpoint's; the folder agrees with it afterwards.
+
+    Checkpoints from after step `newest` are passed over.
+    """
     section, directory = training.section, training.directory
     state = TrainingState(training.model, build_optimiser(training.model, section.optimiser))
     if section.ema is not None:
@@ -74,7 +82,7 @@ def _start(training: Training, resume: bool) -> TrainingState:
         )
     if resume:
         checkpoints.clear_leftovers(directory)
-        content, remarks = checkpoints.load_last(directory, _identity(training))
+        content, remarks = checkpoints.load_last(directory, identity_of(training), newest=newest)
         for remark in remarks:
             training.progress.say(remark)
         if content is not None:
@@ -103,7 +111,7 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
             interval = training.section.checkpoint_seconds
             if interval is not None and now - saved > interval:
                 look(training, state)
-                checkpoints.save_last(training.directory, _identity(training), state.content())
+                checkpoints.save_last(training.directory, identity_of(training), state.content())
                 saved = time.monotonic()
     look(training, state)
     expected = (state.epoch + 1) * training.train.steps
@@ -112,7 +120,7 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     )
 
 
-def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
+def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     """Validation, the record of the epoch, the best weights, the checkpoint."""
     began, section, sums = time.monotonic(), training.section, state.sums
     training.model.eval()
@@ -144,14 +152,15 @@ def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     state.sums = EpochSums()
     if best:
         checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
-    checkpoints.save_last(training.directory, _identity(training), state.content())
+    checkpoints.save_last(training.directory, identity_of(training), state.content())
     with (training.directory / checkpoints.METRICS).open("a", encoding="utf-8") as lines:
         lines.write(_line(record))
     log.add(record)
     training.progress.end(record, best=best)
 
 
-def _finished(section: TrainingSection, state: TrainingState) -> bool:
+def finished(section: TrainingSection, state: TrainingState) -> bool:
+    """Whether all epochs are done, or the validation loss has stood still for long enough."""
     stopping = section.early_stopping
     return state.epoch == section.epochs or (stopping is not None and state.best.waited >= stopping.patience)
 
@@ -164,7 +173,7 @@ def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Ten
     return lambda inputs: functional_call(model, average, (inputs,))
 
 
-def _identity(training: Training) -> dict[str, Any]:
+def identity_of(training: Training) -> dict[str, Any]:
     """What must be equal on resuming."""
     precision = "bfloat16" if training.hardware.bfloat16 else "float32"
     return {**training.config, "member": training.member, "precision in use": precision}
@@ -177,4 +186,6 @@ def _line(record: EpochRecord) -> str:
 def _stop_in_validation(training: Training, state: TrainingState, number: int) -> NoReturn:
     batch = next(training.validation.epoch(0, number)).to(training.hardware.device)
     where, facts = f"the validation after epoch {state.epoch + 1}", [f"after step {state.step}"]
-    raise not_finite(training.model, batch, training.hardware, training.section, where, facts)
+    error = not_finite(training.model, batch, training.hardware, training.section, where, facts)
+    error.step = state.step
+    raise error

@@ -1,25 +1,42 @@
 """The members of an ensemble, each a training of its own."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jettagger import yaml_source
 from jettagger.batch import InputSpec
-from jettagger.data.batches import Batches
+from jettagger.data.batches import POOL_BYTES, Batches, bytes_per_jet
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights, weights_of
+from jettagger.errors import JettaggerError
 from jettagger.files import write_json, written_aside
 from jettagger.tagger import BATCH
 from jettagger.training import checkpoints
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import Hardware
+from jettagger.training.diagnosis import NotFiniteError
+from jettagger.training.execution import (
+    FEWEST,
+    MOST_MEMBERS,
+    Execution,
+    asked_for,
+    measured,
+    not_vectorised,
+    rule,
+    store,
+)
+from jettagger.training.execution import stored as execution_of
 from jettagger.training.feeding import kept_on
 from jettagger.training.loop import train_member
+from jettagger.training.outcome import RESULT, MemberFailure, clear_failure, has_ended, write_failure
 from jettagger.training.progress import Progress
 from jettagger.training.recipe import Recipe, member_folder, new_model
 from jettagger.training.sides import Sides
 from jettagger.training.training import MemberResult, Training
+from jettagger.training.trial import attempt
+from jettagger.training.varied import jets_differ, member_sides
+from jettagger.training.vectorised import Failed, train_together
 
 NORMALISATION_JETS = 20_000
 """Training jets on which shifts and scales are measured: more than their precision needs."""
@@ -35,49 +52,162 @@ def train_members(
     resume: bool,
     say: Callable[[str], None],
 ) -> list[MemberResult]:
-    """Trains the members, or goes on with them, or reads what came of them."""
-    return [_train_member(recipe, sides, weights, output, k, hardware, resume, say) for k in members]
+    """Trains the members, or goes on with them, or reads what came of them.
+
+    A member whose loss becomes NaN or infinite leaves `failed.json`, and the others are trained; the results are those
+    of the members that have ended. Raises JettaggerError when none has, or the only one asked for failed.
+    """
+    folders = {k: member_folder(output, k) for k in members}
+    ended = [k for k in members if resume and has_ended(folders[k])]
+    results = {k: _read_result(folders[k]) for k in ended}
+    failures: list[MemberFailure] = []
+    group = Group(recipe, sides, weights, output, hardware, say)
+    open_members = [k for k in members if k not in results]
+    for chunk, execution in _chunks(group, open_members, alone=len(members) == 1):
+        for ending in _train_chunk(group, chunk, execution, resume):
+            folder = folders[ending.member]
+            if isinstance(ending, MemberResult):
+                clear_failure(folder)
+                write_json(folder / RESULT, _result_document(ending))
+                results[ending.member] = ending
+            else:
+                failures.append(MemberFailure(ending.member, recipe.fold, str(ending.error), ending.step))
+                write_failure(folder, failures[-1])
+                if len(members) == 1:
+                    raise ending.error
+                say(str(failures[-1]))
+    if not results:
+        raise JettaggerError("\n".join(["no member could be trained:", *map(str, failures)]))
+    if failures:
+        numbers = ", ".join(str(failure.member) for failure in failures)
+        say(f"{len(failures)} of {len(members)} members failed ({numbers}); the others are trained")
+    return [results[k] for k in sorted(results)]
 
 
-def _train_member(
-    recipe: Recipe,
-    sides: Sides,
-    weights: TrainingWeightsResult,
-    output: Path,
-    member: int,
-    hardware: Hardware,
-    resume: bool,
-    say: Callable[[str], None],
-) -> MemberResult:
-    """Trains one member, or goes on with it, or reads what came of it."""
-    section, folder = recipe.training, member_folder(output, member)
-    if resume and (folder / "result.json").exists():
-        return _read_result(folder)
-    vary = recipe.ensemble.vary
-    stream = member if "batches" in vary else 0
-    model = new_model(recipe, sides, member if "initialisation" in vary else 0)
-    train, validation = batches(recipe, sides, weights, stream, model.inputs)
-    for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
-        say(f"  {warning}")
-    _write_config(recipe, output)
-    result = train_member(
-        Training(
-            model=model,
-            train=kept_on(train, hardware.device),
-            validation=validation,
-            section=section,
-            directory=folder,
-            hardware=hardware,
-            config=identity(recipe, sides),
-            progress=Progress(f"member {member}", section.epochs),
-            member=member,
-            stream=stream,
-            mirror=Mirror(section.reflections, sides.train.spec) if section.reflections else None,
-        ),
-        resume=resume,
-    )
-    write_json(folder / "result.json", _result_document(result))
-    return result
+class Group(NamedTuple):
+    """What the members of an ensemble have in common."""
+
+    recipe: Recipe
+    sides: Sides
+    weights: TrainingWeightsResult
+    output: Path
+    hardware: Hardware
+    say: Callable[[str], None]
+
+
+def _chunks(group: Group, members: Sequence[int], *, alone: bool) -> Iterator[tuple[list[int], Execution]]:
+    """The members that are trained at a time, and how."""
+    if not members:
+        return
+    execution = _execution(group, members, alone=alone)
+    if not alone:
+        group.say(str(execution))
+    for first in range(0, len(members), execution.chunk):
+        yield list(members[first : first + execution.chunk]), execution
+
+
+def _execution(group: Group, members: Sequence[int], *, alone: bool) -> Execution:
+    """What the config asks for, else what the run began with, else by rule or trial; it is kept in the run.
+
+    A member that is trained by itself, in a job of its own, decides nothing for the others.
+    """
+    section, folder = group.recipe.ensemble, group.output
+    asked, kept = asked_for(section, len(members)), execution_of(folder)
+    if asked is None and kept is not None:
+        return kept._replace(chunk=min(kept.chunk, len(members)))
+    found = asked if alone or asked is not None else None
+    if found is None and alone:
+        return Execution("loop", 1, "a single member")
+    if found is None or found.way == "vectorised":
+        found = _possible(group, members, found)
+    if not alone:
+        store(folder, found)
+    return found
+
+
+def _possible(group: Group, members: Sequence[int], asked: Execution | None) -> Execution:
+    """One pass, if it can be had and is asked for or pays; else the loop, and why."""
+    reason = not_vectorised(group.recipe.training)
+    most = len(members) if asked is None else asked.chunk
+    if asked is None and len(members) < FEWEST:
+        return Execution("loop", 1, f"fewer than {FEWEST} members")
+    if reason is None:
+        trainings = _trainings(group, members[: min(most, MOST_MEMBERS)], quiet=True)
+        reason = _obstacle_of_data(trainings, jets_differ(group.recipe))
+    if reason is not None:
+        return Execution("loop", 1, reason)
+    tried = attempt(trainings)
+    if tried.obstacle is not None:
+        return Execution("loop", 1, tried.obstacle)
+    if asked is not None:
+        return asked
+    if group.recipe.ensemble.execution == "timed":
+        return measured(trainings, len(members))
+    return rule(tried, len(members), group.hardware.device)
+
+
+def _obstacle_of_data(trainings: Sequence[Training], apart: bool) -> str | None:
+    """Why the batches of several members cannot be held at a time."""
+    sources = [training.train for training in trainings]
+    if len({(source.steps, source.jets) for source in sources}) > 1:
+        return "members have different numbers of training jets"
+    loaded = [source for source in sources if isinstance(source, Batches)]
+    if any(source.order.pools > 1 for source in loaded):
+        return "the training jets do not fit into memory at once"
+    size = sum(source.jets * bytes_per_jet(source.prepared, source.inputs) for source in loaded)
+    if apart and size > POOL_BYTES:
+        return "the members' own training jets do not fit into memory together"
+    return None
+
+
+def _train_chunk(
+    group: Group, members: Sequence[int], execution: Execution, resume: bool
+) -> Iterator[MemberResult | Failed]:
+    """Trains some members; each as soon as it has ended."""
+    _write_config(group.recipe, group.output)
+    if execution.way == "vectorised":
+        yield from train_together(_trainings(group, members), resume=resume)
+        return
+    for member in members:
+        [training] = _trainings(group, [member])
+        try:
+            yield train_member(training, resume=resume)
+        except NotFiniteError as error:
+            yield Failed(member, error.step, error)
+
+
+def _trainings(group: Group, members: Sequence[int], *, quiet: bool = False) -> list[Training]:
+    """The members' trainings at their start. Jets that they have in common are held once."""
+    recipe, vary, found, shared = group.recipe, group.recipe.ensemble.vary, [], None
+    section = recipe.training
+    for member in members:
+        sides = member_sides(recipe, group.sides, member)
+        stream = member if "batches" in vary else 0
+        model = new_model(recipe, sides, member if "initialisation" in vary else 0)
+        if shared is None or jets_differ(recipe):
+            weights = training_weights(recipe, sides) if jets_differ(recipe) else group.weights
+            train, validation = batches(recipe, sides, weights, stream, model.inputs)
+            shared = train, kept_on(train, group.hardware.device), validation
+        train, kept, validation = shared
+        for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
+            if not quiet:
+                group.say(f"  {warning}")
+        found.append(
+            Training(
+                model=model,
+                train=kept.reshuffled((section.seed, stream)),
+                validation=validation,
+                section=section,
+                directory=member_folder(group.output, member),
+                hardware=group.hardware,
+                config=identity(recipe, sides),
+                progress=Progress(f"member {member}", section.epochs),
+                member=member,
+                stream=stream,
+                mirror=Mirror(section.reflections, sides.train.spec) if section.reflections else None,
+            )
+        )
+    return found
 
 
 def _write_config(recipe: Recipe, output: Path) -> None:

@@ -26,7 +26,7 @@ def make_step(training: Training, state: TrainingState, given: Batch) -> None:
     section = training.section
     on_cpu = training.hardware.device.type == "cpu"
     batch = given if on_cpu else given.to(training.hardware.device)
-    inputs = _mirrored(training, state, batch.inputs)
+    inputs = mirrored(training, state, batch.inputs)
     with training.hardware.autocast():
         logits_BC = training.model(inputs)
     if state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
@@ -39,7 +39,7 @@ def make_step(training: Training, state: TrainingState, given: Batch) -> None:
     if on_cpu or len(training.pending) == CHECK_EVERY:
         look(training, state)
     for group in state.optimiser.param_groups:
-        group["lr"] = _rate(training, state, state.step)
+        group["lr"] = learning_rate(training, state, state.step)
     state.optimiser.step()
     if state.average is not None and section.ema is not None:
         update_average(state.average, training.model, state.step, section.ema)
@@ -55,7 +55,7 @@ def look(training: Training, state: TrainingState) -> None:
     for (step, _), row in zip(training.pending, rows, strict=True):
         if not all(map(math.isfinite, row)):
             training.pending.clear()
-            _stop(training, state, step, row[2])
+            stop(training, state, step, row[2])
         state.sums.losses += row[0]
         state.sums.weights += row[1]
         state.sums.norms += row[2]
@@ -72,7 +72,7 @@ def clip_gradients(optimiser: torch.optim.Optimizer, limit: float | None) -> Ten
     return norm
 
 
-def _mirrored(training: Training, state: TrainingState, inputs: Inputs) -> Inputs:
+def mirrored(training: Training, state: TrainingState, inputs: Inputs) -> Inputs:
     """The inputs of this step, some of them reflected; which ones is keyed by the step."""
     if training.mirror is None:
         return inputs
@@ -81,17 +81,19 @@ def _mirrored(training: Training, state: TrainingState, inputs: Inputs) -> Input
     return training.mirror(inputs, torch.Generator(device).manual_seed(stream))
 
 
-def _rate(training: Training, state: TrainingState, step: int) -> float:
+def learning_rate(training: Training, state: TrainingState, step: int) -> float:
     """The learning rate of a step of the epoch in progress."""
     section = training.section
     share = rate(step, training.steps, section.schedule)
     return section.optimiser.lr * share * state.plateau.factor
 
 
-def _stop(training: Training, state: TrainingState, step: int, norm: float) -> NoReturn:
+def stop(training: Training, state: TrainingState, step: int, norm: float) -> NoReturn:
     """Ends a training whose loss or gradient is not finite, with all that can be found out."""
     steps, section = training.train.steps, training.section
     batch = next(training.train.epoch(step // steps, step % steps)).to(training.hardware.device)
     where = f"epoch {step // steps + 1}, batch {step % steps + 1} of {steps} (step {step})"
-    facts = [f"learning rate {_rate(training, state, step):.3g}", f"gradient norm {norm:.3g}"]
-    raise not_finite(training.model, batch, training.hardware, section, where, facts)
+    facts = [f"learning rate {learning_rate(training, state, step):.3g}", f"gradient norm {norm:.3g}"]
+    error = not_finite(training.model, batch, training.hardware, section, where, facts)
+    error.step = step
+    raise error

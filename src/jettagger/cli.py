@@ -4,6 +4,8 @@ Whatever the user did wrong ends in one message on standard error and exit statu
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -78,21 +80,27 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a network or an ensemble, and write the tagger."""
-    from jettagger import configuration
-    from jettagger.training import run
+    """Train a network or an ensemble, and write the tagger.
 
-    loaded = configuration.load(config, set_ or ())
-    run.train(
-        configuration.recipe(loaded),
-        output or Path("runs") / (config.stem if fold is None else f"{config.stem}-fold_{fold}"),
-        resume=resume,
-        overwrite=overwrite,
-        member=member,
-        workers=workers,
-        fold=fold,
-        say=_say,
-    )
+    SIGTERM and SIGUSR1 end it after the step in progress with exit status 75; the same command then goes on.
+    """
+    from jettagger.training import interruption
+
+    with _said_at_the_end(interruption.Interrupted, interruption.STATUS), interruption.heeded():
+        from jettagger import configuration
+        from jettagger.training import run
+
+        loaded = configuration.load(config, set_ or ())
+        run.train(
+            configuration.recipe(loaded),
+            output or Path("runs") / (config.stem if fold is None else f"{config.stem}-fold_{fold}"),
+            resume=resume,
+            overwrite=overwrite,
+            member=member,
+            workers=workers,
+            fold=fold,
+            say=_say,
+        )
 
 
 @app.command()
@@ -301,6 +309,16 @@ def schema() -> None:
     from jettagger import configuration
 
     typer.echo(json.dumps(configuration.json_schema(), indent=2))
+
+
+@contextmanager
+def _said_at_the_end(kind: type[BaseException], status: int) -> Iterator[None]:
+    """Prints an exception of this kind, and ends the command with the status."""
+    try:
+        yield
+    except kind as error:
+        print(f"jettagger: {error} (exit status {status})", file=sys.stderr)
+        raise SystemExit(status) from None
 
 
 def _say(line: Any) -> None:

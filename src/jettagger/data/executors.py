@@ -23,10 +23,20 @@ def usable_processors() -> int:
 
 @contextmanager
 def local_processes(workers: int) -> Iterator[Executor]:
-    """Fresh processes, which inherit neither threads nor open files; they end with this one, however it ends."""
+    """Fresh processes, which inherit neither threads nor open files; they end with this one, however it ends.
+
+    When the body is interrupted they are killed; otherwise what they are at is finished first.
+    """
+    others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(workers, mp_context=_context(), initializer=bound_to_parent)
     try:
         yield executor
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C, or a signal that asks for the end
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
     finally:
         executor.shutdown(cancel_futures=True)
 

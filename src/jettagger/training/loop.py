@@ -5,7 +5,7 @@ Shapes: B jets, C classes.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, NoReturn
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from jettagger.batch import Inputs
+from jettagger.batch import Batch, Inputs
 from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
 from jettagger.models.parts.dropout import set_dropout_generator
@@ -22,6 +22,7 @@ from jettagger.training import checkpoints
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
+from jettagger.training.interruption import Interrupted, asked_to_stop, noted
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.schema import TrainingSection
 from jettagger.training.state import EpochRecord, EpochSums, TrainingState, start_average
@@ -39,7 +40,7 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     """
     if training.train.steps == 0 or training.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
-    with threads(training.section.threads):
+    with threads(training.section.threads), noted():
         training.model.to(training.hardware.device)
         state = start(training, resume=resume)
         log = Log(training.directory, training.section.tensorboard, state.step)
@@ -102,7 +103,7 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     training.progress.start(state.epoch, training.train.steps, done)
     began = saved = time.monotonic()
     with fed(training.train.epoch(state.epoch, done), training.hardware.device) as batches:
-        for batch in batches:
+        for batch in _guarded(training, state, batches):
             generator.manual_seed(key(training.section.seed, "dropout", training.stream, state.step))
             make_step(training, state, batch)
             training.progress.advance()
@@ -110,8 +111,7 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
             state.sums.seconds, began = state.sums.seconds + now - began, now
             interval = training.section.checkpoint_seconds
             if interval is not None and now - saved > interval:
-                look(training, state)
-                checkpoints.save_last(training.directory, identity_of(training), state.content())
+                _save(training, state)
                 saved = time.monotonic()
     look(training, state)
     expected = (state.epoch + 1) * training.train.steps
@@ -120,12 +120,36 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     )
 
 
+def _guarded(training: Training, state: TrainingState, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches. What is learned is saved when a signal asks for the end, or when the next batch cannot be had."""
+    waiting = iter(batches)
+    while True:
+        try:
+            batch = next(waiting, None)
+        except (JettaggerError, OSError) as error:
+            _save(training, state)
+            training.progress.say(f"saved after step {state.step}, because: {error}")
+            raise
+        if batch is None:
+            return
+        yield batch
+        if (name := asked_to_stop()) is not None:
+            _save(training, state)
+            raise Interrupted(name, training.directory, state.step)
+
+
+def _save(training: Training, state: TrainingState) -> None:
+    """A checkpoint of a state that is known to be finite."""
+    look(training, state)
+    checkpoints.save_last(training.directory, identity_of(training), state.content())
+
+
 def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     """Validation, the record of the epoch, the best weights, the checkpoint."""
     began, section, sums = time.monotonic(), training.section, state.sums
     training.model.eval()
     with fed(training.validation.epoch(0), training.hardware.device) as batches:
-        found = validate(_network(training, state), batches, training.hardware)
+        found = validate(_network(training, state), _guarded(training, state, batches), training.hardware)
     if sums.weights <= 0:
         raise JettaggerError(
             f"the weights of the training jets add up to {sums.weights:.4g}: check weights.event"

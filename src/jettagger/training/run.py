@@ -21,6 +21,7 @@ from jettagger.files import check_writable, write_json
 from jettagger.training import checkpoints
 from jettagger.training.bundle import bundle
 from jettagger.training.device import choose_hardware, threads
+from jettagger.training.interruption import interrupted_before, marking
 from jettagger.training.members import identity, train_members, training_weights
 from jettagger.training.recipe import Recipe, member_folder
 from jettagger.training.sides import Filling, Sides, prepare_sides
@@ -65,8 +66,12 @@ def train(
         )
     chosen = list(members) if member is None else [member]
     hardware = choose_hardware(recipe.training.device, recipe.training.precision)
+    folders = [member_folder(output, k) for k in chosen]
+    if not resume and (name := interrupted_before(folders, overwriting=overwrite)) is not None:
+        say(f"going on with what {name} interrupted; remove {output} to begin anew")
+        resume, overwrite = True, False
     _check_output(output, chosen, resume=resume, overwrite=overwrite)
-    with threads(recipe.training.threads):
+    with threads(recipe.training.threads), marking(folders, overwriting=overwrite):
         say(f"training on {hardware.description}")
         sides = prepare_sides(recipe.data, recipe.baselines, say, Filling(workers=workers), fold=fold)
         weights = training_weights(recipe, sides)

@@ -4,9 +4,9 @@
                                    [--batch-sizes 64 256 2048] [--threads 1 0] [--steps 4] [--repeats 5]
 
 The trainer's own steps on jets in memory: AdamW, gradient norms, dropout off. Both ways take turns; the median of the
-neighbours' ratios is given, above 1 where one pass is the faster, in processor time for one thread, which a busy machine disturbs
-least, and in wall time for several (`--threads 0`: as many as PyTorch takes). Limits: at least 4 for 16 small MLPs at
-batch 64, and never below 0.95 for what the rule picks. `small` is an MLP of 3 x 64.
+neighbours' ratios is given, above 1 where one pass is the faster: in processor time for one thread, which a busy
+machine disturbs least, and in wall time for several (`--threads 0`: as many as PyTorch takes). Limits: at least 4 for
+16 small MLPs at batch 64, and never below 0.95 for what the rule picks. `small` is an MLP of 3 x 64.
 """
 
 import argparse
@@ -151,7 +151,7 @@ def line(name: str, size: int, number: int, options: argparse.Namespace, clock: 
     probe = seconds_of(lambda: loop(one, 2), clock) / 2 * 1000
     if probe * number > options.slowest:
         print(
-            f"{name:20} batch {size:5} members {number:3}: left out, {probe:.0f} ms a step and member; rule: {picked.way}"
+            f"{name:20} batch {size:5} members {number:3}: left out, {probe:.0f} ms a step; rule: {picked.way}"
         )
         return
     ratio, looped = compare(name, size, number, options.steps, options.repeats, clock)

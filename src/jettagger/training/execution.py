@@ -8,11 +8,13 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 
+from jettagger.batch import Batch
 from jettagger.errors import JettaggerError
 from jettagger.files import write_json
 from jettagger.models.parts.dropout import set_dropout_generator
@@ -20,7 +22,7 @@ from jettagger.training.schema import ChunkSection, EnsembleSection, TrainingSec
 from jettagger.training.step import make_step
 from jettagger.training.training import Training
 from jettagger.training.trial import Trial, copied
-from jettagger.training.vectorised import TogetherRun
+from jettagger.training.vectorised import Member, TogetherRun
 
 RECORD = "ensemble.json"
 
@@ -130,15 +132,18 @@ def measured(trainings: Sequence[Training], members: int) -> Execution:
         set_dropout_generator(member.training.model.train(), torch.Generator(member.training.hardware.device))
     ratios = []
     for _ in range(TIMED + 1):
-        looped = _seconds(
-            lambda: [make_step(m.training, m.state, b) for m, b in zip(alone, batches, strict=True)]
-        )
-        ratios.append(looped / _seconds(lambda: together.step(batches)))
+        looped = _seconds(partial(_steps, alone, batches))
+        ratios.append(looped / _seconds(partial(together.step, batches)))
     gain = statistics.median(ratios[1:])
     why = f"one pass is {gain:.2f} × as fast in a trial"
     if gain < 1:
         return Execution("loop", 1, why)
     return Execution("vectorised", even_chunk(members, len(trainings)), why)
+
+
+def _steps(members: Sequence[Member], batches: Sequence[Batch]) -> None:
+    for member, batch in zip(members, batches, strict=True):
+        make_step(member.training, member.state, batch)
 
 
 def _seconds(action: Callable[[], object]) -> float:

@@ -1,7 +1,7 @@
 """The members of an ensemble, each a training of its own."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from jettagger.training.execution import (
 from jettagger.training.execution import stored as execution_of
 from jettagger.training.feeding import kept_on
 from jettagger.training.loop import train_member
-from jettagger.training.outcome import RESULT, MemberFailure, clear_failure, has_ended, write_failure
+from jettagger.training.outcome import RESULT, MemberFailure, has_ended, read_failure, write_failure
 from jettagger.training.progress import Progress
 from jettagger.training.recipe import Recipe, member_folder, new_model
 from jettagger.training.sides import Sides
@@ -58,29 +58,29 @@ def train_members(
     of the members that have ended. Raises JettaggerError when none has, or the only one asked for failed.
     """
     folders = {k: member_folder(output, k) for k in members}
-    ended = [k for k in members if resume and has_ended(folders[k])]
-    results = {k: _read_result(folders[k]) for k in ended}
-    failures: list[MemberFailure] = []
+    results = {k: _read_result(folder) for k, folder in folders.items() if resume and has_ended(folder)}
+    before = (read_failure(folder) for folder in folders.values() if resume)
+    failed = {failure.member: failure for failure in before if failure is not None}
+    for failure in failed.values():
+        say(f"{failure} (--overwrite --member {failure.member} trains it anew)")
     group = Group(recipe, sides, weights, output, hardware, say)
-    open_members = [k for k in members if k not in results]
-    for chunk, execution in _chunks(group, open_members, alone=len(members) == 1):
-        for ending in _train_chunk(group, chunk, execution, resume):
-            folder = folders[ending.member]
+    done = {*results, *failed}
+    for chunk, execution in _chunks(group, members, done):
+        for ending in _train_chunk(group, chunk, execution, done, resume):
             if isinstance(ending, MemberResult):
-                clear_failure(folder)
-                write_json(folder / RESULT, _result_document(ending))
+                write_json(folders[ending.member] / RESULT, _result_document(ending))
                 results[ending.member] = ending
-            else:
-                failures.append(MemberFailure(ending.member, recipe.fold, str(ending.error), ending.step))
-                write_failure(folder, failures[-1])
-                if len(members) == 1:
-                    raise ending.error
-                say(str(failures[-1]))
+                continue
+            failed[ending.member] = MemberFailure(ending.member, recipe.fold, str(ending.error), ending.step)
+            write_failure(folders[ending.member], failed[ending.member])
+            if len(members) == 1:
+                raise ending.error
+            say(str(failed[ending.member]))
     if not results:
-        raise JettaggerError("\n".join(["no member could be trained:", *map(str, failures)]))
-    if failures:
-        numbers = ", ".join(str(failure.member) for failure in failures)
-        say(f"{len(failures)} of {len(members)} members failed ({numbers}); the others are trained")
+        raise JettaggerError("\n".join(["no member could be trained:", *map(str, failed.values())]))
+    if failed:
+        numbers = ", ".join(map(str, sorted(failed)))
+        say(f"{len(failed)} of {len(members)} members failed ({numbers}); the others are trained")
     return [results[k] for k in sorted(results)]
 
 
@@ -95,29 +95,31 @@ class Group(NamedTuple):
     say: Callable[[str], None]
 
 
-def _chunks(group: Group, members: Sequence[int], *, alone: bool) -> Iterator[tuple[list[int], Execution]]:
-    """The members that are trained at a time, and how."""
-    if not members:
+def _chunks(group: Group, members: Sequence[int], done: Set[int]) -> Iterator[tuple[list[int], Execution]]:
+    """The members that are trained at a time, and how; the same ones whether or not the run was interrupted."""
+    if done >= set(members):
         return
-    execution = _execution(group, members, alone=alone)
-    if not alone:
+    execution = _execution(group, members)
+    if len(members) > 1:
         group.say(str(execution))
     for first in range(0, len(members), execution.chunk):
-        yield list(members[first : first + execution.chunk]), execution
+        chunk = list(members[first : first + execution.chunk])
+        if not done >= set(chunk):
+            yield chunk, execution
 
 
-def _execution(group: Group, members: Sequence[int], *, alone: bool) -> Execution:
+def _execution(group: Group, members: Sequence[int]) -> Execution:
     """What the config asks for, else what the run began with, else by rule or trial; it is kept in the run.
 
     A member that is trained by itself, in a job of its own, decides nothing for the others.
     """
-    section, folder = group.recipe.ensemble, group.output
+    section, folder, alone = group.recipe.ensemble, group.output, len(members) == 1
     asked, kept = asked_for(section, len(members)), execution_of(folder)
     if asked is None and kept is not None:
         return kept._replace(chunk=min(kept.chunk, len(members)))
-    found = asked if alone or asked is not None else None
-    if found is None and alone:
+    if asked is None and alone:
         return Execution("loop", 1, "a single member")
+    found = asked
     if found is None or found.way == "vectorised":
         found = _possible(group, members, found)
     if not alone:
@@ -161,14 +163,15 @@ def _obstacle_of_data(trainings: Sequence[Training], apart: bool) -> str | None:
 
 
 def _train_chunk(
-    group: Group, members: Sequence[int], execution: Execution, resume: bool
+    group: Group, members: Sequence[int], execution: Execution, done: Set[int], resume: bool
 ) -> Iterator[MemberResult | Failed]:
-    """Trains some members; each as soon as it has ended."""
+    """Trains those members of a chunk that are not done."""
     _write_config(group.recipe, group.output)
     if execution.way == "vectorised":
-        yield from train_together(_trainings(group, members), resume=resume)
+        open_or_lost = [k for k in members if not has_ended(member_folder(group.output, k)) or not resume]
+        yield from train_together(_trainings(group, open_or_lost), resume=resume, failed=done)
         return
-    for member in members:
+    for member in [k for k in members if k not in done]:
         [training] = _trainings(group, [member])
         try:
             yield train_member(training, resume=resume)

@@ -120,7 +120,7 @@ def _clear(output: Path, members: Sequence[int] | None) -> None:
     folders = output.glob("member_*") if members is None else [member_folder(output, k) for k in members]
     for folder in [*folders, output / "tagger", output / "baselines"]:
         shutil.rmtree(folder, ignore_errors=True)
-    for name in ("run.json", "config.yaml"):
+    for name in ("run.json", "config.yaml", "ensemble.json"):
         (output / name).unlink(missing_ok=True)
 
 

@@ -181,6 +181,6 @@ class EnsembleSection(Section):
     """Drawn anew for each member: `initialisation` (weights), `batches` (their order, and dropout), `split` (which jets
     train and which validate), `sample` (a bootstrap sample of the training jets, event by event)."""
     execution: Literal["auto", "loop", "vectorised", "timed"] | ChunkSection = "auto"
-    """How members are trained on one device: `loop`, one after the other; `vectorised`, all in one pass; `{chunk: K}`, K at
-    a time; `auto`, by a rule on their number and size; `timed`, what is the faster in a trial. The choice is kept in the
-    run's ensemble.json, and goes for a run that is resumed."""
+    """How members are trained on one device: `loop`, one after the other; `vectorised`, all in one pass; `{chunk: K}`,
+    K at a time; `auto`, by a rule on their number and size; `timed`, what is the faster in a trial. The choice is kept
+    in the run's ensemble.json, and goes for a run that is resumed."""

@@ -44,7 +44,7 @@ class Stack:
         return len(self.states)
 
     def call(self, tensors: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
-        """The template's logits with these weights and buffers: `functional_call` without its search for their places."""
+        """Logits with these weights and buffers: `functional_call` without its search for their places."""
         for place, last, name in self._places:
             place[last] = tensors[name]
         return self.template(inputs)
@@ -69,10 +69,12 @@ class Stack:
                 mine.update({key: value for key, value in group.items() if key != "params"})
 
     def step(self, rates: Sequence[float]) -> None:
-        """One step of the optimiser, each member at its own learning rate.
+        """One step of the optimiser, each member at its own learning rate; without rates none is made.
 
         Fused optimisers take one rate: members at different rates are stepped one after the other.
         """
+        if not rates:
+            return
         if self._apart or len(set(rates)) > 1:
             self._step_apart(rates)
             return
@@ -93,7 +95,7 @@ class Stack:
             state.optimiser.zero_grad()
 
     def _stacked_optimiser(self) -> torch.optim.Optimizer:
-        """The members' optimiser over the stacked weights; it is elementwise, so that each goes on as it would alone."""
+        """The members' optimiser over the stacked weights: it is elementwise, and each goes on as it would alone."""
         first = self.states[0].optimiser
         name_of = {parameter: name for name, parameter in self.states[0].model.named_parameters()}
         stacked = copy.copy(first)

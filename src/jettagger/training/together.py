@@ -48,13 +48,12 @@ class Together(NamedTuple):
     """(M, B)."""
     weights: Tensor
     """(M, B)."""
-    index: Tensor
-    """(M, B)."""
+    numbers: Tensor
+    """(M, B), the jets' indices in the prepared dataset."""
 
 
 def side_by_side(batches: Sequence[Batch], names: Sequence[str]) -> Together:
     """Batches of equally many jets; of the inputs the collections `names`, all packed."""
-    jets = len(batches[0])
     added = 1 if names else 0
     parts = [batch.inputs.jet_BF for batch in batches if batch.inputs.jet_BF is not None]
     jet = (functional.pad(torch.stack(parts), (0, 0, 0, added)),) if parts else ()
@@ -91,7 +90,7 @@ def batch_of(part: Together) -> Batch:
         for name, (features, lengths, jet_N, *coordinates) in part.collections.items()
     }
     return Batch(
-        Inputs(part.jet[0] if part.jet else None, collections), part.labels, part.weights, part.index
+        Inputs(part.jet[0] if part.jet else None, collections), part.labels, part.weights, part.numbers
     )
 
 

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,13 +46,10 @@ def attempt(trainings: Sequence[Training]) -> Trial:
     """Compares the gradients of two members in one pass with those of each alone; changes nothing."""
     pair = list(trainings[:2])
     batches = [next(iter(training.train.epoch(0))) for training in pair]
-    counter = FlopCounterMode(display=False)
-    copies = [copied(training) for training in pair]
-    with counter:
-        alone = [_alone(member, batch) for member, batch in zip(copies, batches, strict=True)]
-    counts = counter.get_flop_counts().get("Global", {})
-    flops = int(sum(counts.values())) // (3 * len(pair))  # a backward pass takes twice a forward pass
+    alone = [_alone(copied(training), batch) for training, batch in zip(pair, batches, strict=True)]
+    counts = _operations(copied(pair[0]), batches[0])
     convolutions = any("convolution" in str(operator) for operator in counts)
+    flops = int(sum(counts.values()))
     return Trial(_obstacle(pair, batches, alone), flops, convolutions, bool(pair[0].model.inputs.collections))
 
 
@@ -75,6 +72,14 @@ def _obstacle(pair: Sequence[Training], batches: Sequence[Batch], alone: Sequenc
         if found.shape != expected.shape or float((found - expected).norm()) > limit * float(expected.norm()):
             return "in one pass the gradients differ from those of each network alone"
     return None
+
+
+def _operations(member: Member, batch: Batch) -> dict[Any, int]:
+    """Operations of a forward pass, by kind."""
+    counter, model = FlopCounterMode(display=False), member.training.model.eval()
+    with counter, torch.no_grad():
+        model(batch.inputs.to(member.training.hardware.device))
+    return dict(counter.get_flop_counts().get("Global", {}))
 
 
 def copied(training: Training) -> Member:

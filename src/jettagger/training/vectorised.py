@@ -8,12 +8,11 @@ Shapes: M members, B jets.
 """
 
 import copy
-import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,8 +26,10 @@ from jettagger.training import checkpoints
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import NotFiniteError
 from jettagger.training.feeding import fed
+from jettagger.training.interruption import Interrupted, asked_to_stop, noted
 from jettagger.training.loop import close_epoch, conclude, finished, identity_of, start
 from jettagger.training.loss import check_labels, cross_entropy
+from jettagger.training.optimisers import build_optimiser
 from jettagger.training.progress import Progress
 from jettagger.training.stack import Stack
 from jettagger.training.state import TrainingState, update_average
@@ -36,6 +37,8 @@ from jettagger.training.step import CHECK_EVERY, learning_rate, mirrored, stop
 from jettagger.training.tensorboard import Log
 from jettagger.training.together import Drawn, Together, batch_of, masks_of, met, side_by_side
 from jettagger.training.training import MemberResult, Training
+
+Losses = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass
@@ -68,23 +71,29 @@ class Failed:
     error: NotFiniteError
 
 
-def train_together(trainings: Sequence[Training], *, resume: bool = False) -> list[MemberResult | Failed]:
+def train_together(
+    trainings: Sequence[Training], *, resume: bool = False, failed: Collection[int] = ()
+) -> list[MemberResult | Failed]:
     """What `train_member` does for each, at once; a member that fails does no harm to the others.
 
-    All have the same section, hardware and number of jets. Raises JettaggerError as `train_member` does, but for
-    losses that are not finite.
+    Others keep their last bit, as products of matrices and sums round by the place in memory: in the place of the
+    failed member another one's weights ride along. `failed` are members that failed before the run was interrupted:
+    they only ride along, and are not among the results. All have the same section, hardware and number of jets.
+    Raises JettaggerError as `train_member` does, but for losses that are not finite.
     """
     first = trainings[0]
     if first.train.steps == 0 or first.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
-    with threads(first.section.threads):
-        members = _start(trainings, resume)
+    with threads(first.section.threads), noted():
+        members = _start([training for training in trainings if training.member not in failed], resume)
+        lost = [training for training in trainings if training.member in failed]
         while running := [member for member in members if member.running]:
             step = min(member.state.step for member in running)
             # After a change from one way of training to the other, some members are ahead: the others catch up.
             group = [member for member in running if member.state.step == step]
             ahead = [member.state.step for member in running if member.state.step > step]
-            _train_until(group, min([group[0].epoch_end, *ahead]))
+            riders = [*lost, *(member.training for member in members if member.failure is not None)]
+            _train_until(_with_riders(group, riders), min([group[0].epoch_end, *ahead]))
             for member in group:
                 if member.failure is None and member.state.step == member.epoch_end:
                     _close(member)
@@ -116,6 +125,19 @@ def common_step(saved: Sequence[Sequence[int]]) -> int | None:
     return oldest if all(have) else None
 
 
+def _with_riders(group: Sequence[Member], riders: Sequence[Training]) -> list[Member]:
+    """The group, with copies of one of its members in the places of those that have failed."""
+    found = list(group)
+    for training in riders:
+        model = copy.deepcopy(group[0].training.model)
+        optimiser = build_optimiser(model, training.section.optimiser)
+        optimiser.load_state_dict(copy.deepcopy(group[0].state.optimiser.state_dict()))
+        state = replace(group[0].state, model=model, optimiser=optimiser, average=None)
+        apart = replace(training, model=model)
+        found.append(Member(apart, state, group[0].log, NotFiniteError("failed before")))
+    return sorted(found, key=lambda member: member.training.member)
+
+
 def _close(member: Member) -> None:
     try:
         close_epoch(member.training, member.state, member.log)
@@ -132,42 +154,53 @@ def _ended(member: Member) -> MemberResult | Failed:
 
 def _train_until(group: Sequence[Member], end: int) -> None:
     """The steps up to `end`, or up to one at which a member fails."""
-    first = group[0]
-    device, done = (
-        first.training.hardware.device,
-        first.state.step - first.state.epoch * first.training.train.steps,
-    )
-    progress = Progress(
-        f"{len(group)} members" if len(group) > 1 else first.training.progress.label,
-        first.training.section.epochs,
-        quiet=first.training.progress.quiet,
-    )
+    running = [member for member in group if member.failure is None]
+    training, state = running[0].training, running[0].state
+    section, done = training.section, state.step - state.epoch * training.train.steps
+    label = f"{len(running)} members" if len(running) > 1 else training.progress.label
+    progress = Progress(label, section.epochs, quiet=training.progress.quiet)
     run = TogetherRun(group)
-    progress.start(first.state.epoch, first.training.train.steps, done)
+    progress.start(state.epoch, training.train.steps, done)
     began = saved = time.monotonic()
-    with ExitStack() as feeds:
-        sources = [
-            feeds.enter_context(fed(m.training.train.epoch(m.state.epoch, done), device)) for m in group
-        ]
-        for batches in itertools.islice(zip(*sources, strict=True), end - first.state.step):
-            run.step(batches)
-            progress.advance()
-            now = time.monotonic()
-            for member in group:
-                member.state.sums.seconds += (now - began) / len(group)
-            began = now
-            interval = first.training.section.checkpoint_seconds
-            due = interval is not None and now - saved > interval
-            if due:
-                run.look()
-            if any(member.failure is not None for member in group):
-                break
-            if due:
-                run.save()
-                saved = time.monotonic()
+    for batches in _guarded(run, running, done, end - state.step):
+        run.step(batches)
+        progress.advance()
+        now = time.monotonic()
+        for member in running:
+            member.state.sums.seconds += (now - began) / len(running)
+        began, interval = now, section.checkpoint_seconds
+        if interval is not None and now - saved > interval:
+            run.save()
+            saved = time.monotonic()
     run.look()
     run.stack.publish()
     progress.close()
+
+
+def _guarded(
+    run: "TogetherRun", running: Sequence[Member], done: int, steps: int
+) -> Iterator[Sequence[Batch]]:
+    """The next batches of all members, until one of those that are running fails.
+
+    As in a single training, what is learned is saved when a signal asks for the end, or when a batch cannot be had.
+    """
+    group, device = run.group, run.hardware.device
+    with ExitStack() as feeds:
+        epochs = (member.training.train.epoch(member.state.epoch, done) for member in group)
+        sources = [iter(feeds.enter_context(fed(batches, device))) for batches in epochs]
+        for _ in range(steps):
+            try:
+                batches = [next(source) for source in sources]
+            except (JettaggerError, OSError) as error:
+                run.save()
+                running[0].training.progress.say(f"saved after step {run.at}, because: {error}")
+                raise
+            yield batches
+            if (name := asked_to_stop()) is not None:
+                run.save()
+                raise Interrupted(name, running[0].training.directory, run.at)
+            if any(member.failure is not None for member in running):
+                return
 
 
 class TogetherRun:
@@ -207,8 +240,7 @@ class TogetherRun:
         self.pending.append((self.at, torch.stack((losses.detach(), weights, norms_M))))
         if self.hardware.device.type == "cpu" or len(self.pending) == CHECK_EVERY:
             self.look()
-        rates = [learning_rate(m.training, m.state, m.state.step) for m in self.group]
-        self.stack.step(rates)
+        self.stack.step(self._rates())
         for member, batch in zip(self.group, batches, strict=True):
             state = member.state
             if member.failure is not None:
@@ -217,6 +249,14 @@ class TogetherRun:
                 update_average(state.average, state.model, state.step, self.section.ema)
             state.sums.jets += len(batch)
             state.step += 1
+
+    def _rates(self) -> list[float]:
+        """The members' learning rates; those that have failed follow another."""
+        rates = [learning_rate(m.training, m.state, m.state.step) for m in self.group if m.failure is None]
+        running = iter(rates)
+        return (
+            [next(running) if member.failure is None else rates[0] for member in self.group] if rates else []
+        )
 
     def look(self) -> None:
         """Adds up what the last steps gave; a member whose loss or gradient is not finite has failed."""
@@ -236,14 +276,15 @@ class TogetherRun:
                 member.state.sums.norms += row[2]
 
     def save(self) -> None:
-        """A checkpoint of every member."""
+        """A checkpoint of every member whose state is known to be finite."""
+        self.look()
         self.stack.publish()
-        for member in self.group:
+        for member in [member for member in self.group if member.failure is None]:
             checkpoints.save_last(
                 member.training.directory, identity_of(member.training), member.state.content()
             )
 
-    def losses(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+    def losses(self, batches: Sequence[Batch]) -> Losses:
         """Σ w·l, Σ w and what is minimised, of each member, (M,)."""
         assert self.drawn is not None
         for member, generator in zip(self.group, self.generators, strict=True):

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "jettagger"
 
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors",),  # imported by all
-    ("files", "kinematics", "randomness", "schema", "yaml_source"),
+    ("advice", "files", "kinematics", "randomness", "schema", "yaml_source"),
     ("metrics",),  # draws its bootstrap replicas from randomness
     ("batch", "expressions"),
     ("data", "models"),
@@ -29,7 +29,14 @@ ROWS: tuple[tuple[str, ...], ...] = (
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
 
 WITHOUT_TORCH = (
-    *("jettagger", "jettagger.errors", "jettagger.files", "jettagger.schema", "jettagger.yaml_source"),
+    *(
+        "jettagger",
+        "jettagger.advice",
+        "jettagger.errors",
+        "jettagger.files",
+        "jettagger.schema",
+        "jettagger.yaml_source",
+    ),
     *("jettagger.kinematics", "jettagger.metrics", "jettagger.randomness", "jettagger.expressions"),
     *("jettagger.data.schema", "jettagger.training.schema", "jettagger.evaluation.schema"),
     *("jettagger.baselines", "jettagger.configuration", "jettagger.cli"),

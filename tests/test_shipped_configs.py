@@ -34,7 +34,9 @@ SCHEMAS = {
     "jetclass_kinpid": jetclass.write,
     "jetnet": jetnet.write,
     "mlp": simulation.write,
+    "p_cnn": jetclass.write,
     "particle_cnn": simulation.write,
+    "particle_net": jetclass.write,
     "quark_gluon": quark_gluon.write,
     "top_tagging": top_tagging.write,
 }
@@ -114,6 +116,8 @@ def test_prepares_trains_evaluates_and_predicts(path, written, command, tmp_path
     ("name", "parameters"),
     [
         ("jetclass_full", 86_154),  # the particle-flow network of arXiv:2202.03772: 86.1k
+        ("p_cnn", 354_540),  # arXiv:2202.03772: 354k
+        ("particle_net", 370_156),  # arXiv:2202.03772: 370k
         ("cms_pfnano_ak4", 266_252 - 101),  # DeepJet, but for the output of the sixth class
     ],
 )

@@ -233,7 +233,7 @@ def test_an_ensemble_is_its_members_trained_one_by_one(
     said: list[str] = []
     first = training_run.train(recipe, tmp_path / "run", member=1, say=said.append)
     assert first.tagger is None
-    assert said[-1] == "the tagger waits for members 0"
+    assert said[-1] == "the tagger waits for member 0"
     assert training_run.train(recipe, tmp_path / "run", member=0, say=said.append).tagger is not None
     weights = [path / "tagger" / "weights.safetensors" for path in (trained_run, tmp_path / "run")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
@@ -351,7 +351,7 @@ def test_a_changed_or_missing_file_is_noticed(run_copy, name):
     [
         ("{", r"card\.json is damaged"),
         ("[]", r"card\.json is damaged"),
-        ('{"format": 99}', "a bundle of format 99, this version reads 1"),
+        ('{"format": 99}', "a bundle of format 99, this version reads 1 and 2"),
         ('{"format": 1, "members": 1, "sha256": {}}', r"card\.json is damaged"),
         ('{"format": 1}', r"card\.json is damaged"),
     ],

@@ -193,6 +193,24 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Rows `first` … `first + count` of `total`."""
+
+    first: int
+    count: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a batch lies in the one that several ranks share: what is drawn for all is cut to it."""
+
+    jets: Rows
+    particles: Mapping[str, Rows]
+    """Of each collection."""
+
+
+@dataclass(frozen=True)
 class Batch:
     """Inputs with what training and evaluation need beside them."""
 
@@ -203,6 +221,8 @@ class Batch:
     """float32, the weight in the training loss: event weight times training weight."""
     index_B: Tensor
     """int64, index of the jet in the prepared dataset: stable, whatever the order of batches."""
+    part: Part | None = None
+    """Its place among the ranks' parts of a batch; None: it is the whole batch."""
 
     def __len__(self) -> int:
         return len(self.index_B)
@@ -216,5 +236,10 @@ class Batch:
         return self._each(lambda x: x.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        rest = (change(x) for x in (self.labels_B, self.weights_B, self.index_B))
-        return Batch(self.inputs.each(change), *rest)
+        return replace(
+            self,
+            inputs=self.inputs.each(change),
+            labels_B=change(self.labels_B),
+            weights_B=change(self.weights_B),
+            index_B=change(self.index_B),
+        )

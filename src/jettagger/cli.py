@@ -35,6 +35,14 @@ Workers = Annotated[
     ),
 ]
 
+MeanOverFolds = Annotated[
+    bool,
+    typer.Option(
+        "--mean-over-folds",
+        help="Score with the networks of all folds, whatever the event number: only for jets that none was trained on.",
+    ),
+]
+
 
 def main() -> NoReturn:
     """Entry point of the `jettagger` command."""
@@ -46,7 +54,8 @@ def main() -> NoReturn:
     except JettaggerError as error:
         if debug:
             raise
-        print(f"jettagger: error: {error}", file=sys.stderr)
+        if not error.said:
+            print(f"jettagger: error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         print("jettagger: interrupted", file=sys.stderr)
@@ -76,9 +85,15 @@ def train(
     fold: Annotated[
         int | None,
         typer.Option(
-            "--fold", metavar="K", help="Hold out fold K of data.folds [RUN: runs/<config name>-fold_K]."
+            "--fold", metavar="F", help="Train only the networks that never see fold F of data.folds."
         ),
     ] = None,
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge", help="Train nothing: write the tagger of all members and folds that have ended."
+        ),
+    ] = False,
 ) -> None:
     """Train a network or an ensemble, and write the tagger.
 
@@ -90,10 +105,15 @@ def train(
         from jettagger import configuration
         from jettagger.training import run
 
-        loaded = configuration.load(config, set_ or ())
+        recipe = configuration.recipe(configuration.load(config, set_ or ()))
+        output = output or Path("runs") / config.stem
+        if merge:
+            run.check_merge(resume=resume, overwrite=overwrite, member=member, fold=fold)
+            run.merge(recipe, output, say=_say)
+            return
         run.train(
-            configuration.recipe(loaded),
-            output or Path("runs") / (config.stem if fold is None else f"{config.stem}-fold_{fold}"),
+            recipe,
+            output,
             resume=resume,
             overwrite=overwrite,
             member=member,
@@ -101,6 +121,34 @@ def train(
             fold=fold,
             say=_say,
         )
+
+
+@app.command("find-lr")
+def find_lr(
+    config: ConfigFile,
+    set_: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Scan and figure [default: find-lr/<config name>]."
+        ),
+    ] = None,
+    lowest: Annotated[float, typer.Option("--lowest", metavar="LR", help="First rate.")] = 1e-6,
+    highest: Annotated[float, typer.Option("--highest", metavar="LR", help="Last rate.")] = 10.0,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", help="Steps of the optimiser.")] = 300,
+) -> None:
+    """Try learning rates from low to high on a config's network, and suggest one; trains nothing."""
+    from jettagger import configuration
+    from jettagger.report.rate_run import find_rate
+    from jettagger.training.rate_finder import ScanRange
+
+    find_rate(
+        configuration.recipe(configuration.load(config, set_ or ())),
+        output or Path("find-lr") / config.stem,
+        name=config.stem,
+        chosen=ScanRange(lowest, highest, steps),
+        say=_say,
+    )
 
 
 @app.command()
@@ -134,6 +182,7 @@ def evaluate(
         str, typer.Option("--predictions", metavar="CONTAINER", help="root, h5 or parquet.")
     ] = "root",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    mean_over_folds: MeanOverFolds = False,
 ) -> None:
     """Score test jets, and write report.html, report.json, figures and predictions."""
     from jettagger.report.run import evaluate_runs
@@ -146,6 +195,7 @@ def evaluate(
         reference=reference,
         container=predictions,
         device=device,
+        mean_over_folds=mean_over_folds,
         say=_say,
     )
     _say(f"report: {page}")
@@ -165,11 +215,14 @@ def predict(
         int, typer.Option("--mc-dropout", metavar="T", min=0, help="Passes of MC dropout.")
     ] = 0,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    mean_over_folds: MeanOverFolds = False,
 ) -> None:
     """Write one row for each jet of some files, in order: scores, spreads, spectators."""
     from jettagger.evaluation.scoring import score_files
 
-    jets = score_files(bundle, files, output, mc_dropout=mc_dropout, device=device)
+    jets = score_files(
+        bundle, files, output, mc_dropout=mc_dropout, device=device, mean_over_folds=mean_over_folds
+    )
     _say(f"{jets} jets scored: {output}")
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 class JettaggerError(Exception):
     """A mistake in what the user gave: one readable message, exit status 2, no traceback."""
 
+    said: bool = False
+    """Whether another process says it already."""
+
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """The valid name closest to `name` in spelling, or None when nothing is close."""

@@ -1,5 +1,7 @@
-"""Files that are either whole or absent: written aside, flushed, renamed; and their checksums."""
+"""Files that are either whole or absent: written aside, flushed, renamed; checksums; one writer at a time."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from jettagger.errors import JettaggerError
+
+RIVALS = 100
+"""How often a folder is put in its place anew when another process was quicker."""
 
 
 @contextmanager
@@ -41,12 +46,50 @@ def directory_written_aside(path: Path | str) -> Iterator[Path]:
         for file in aside.rglob("*"):
             if file.is_file():
                 _flush(file)
-        if path.exists() or path.is_symlink():
-            _exchange(path, aside)
-        else:
-            aside.replace(path)
+        _take_place(path, aside)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def one_at_a_time(path: Path | str) -> Iterator[None]:
+    """While its body runs, others that ask for the same `path` wait, on this machine and, where the file system has
+    locks, on others. `path` is there meanwhile only.
+
+    On a file system without locks nobody waits: what is written must be whole for itself.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(handle)
+            if not _is_still(handle, path):
+                continue  # the one before has removed it: nobody else will ask for this one
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+        finally:
+            os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Waits for the lock of a file; not where the file system has none."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+
+
+def _is_still(handle: int, path: Path) -> bool:
+    """Whether the open file is the one that lies at `path`."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_json(path: Path | str, content: Any) -> None:
@@ -101,17 +144,28 @@ def _reserve(path: Path, *, directory: bool) -> Path:
         raise JettaggerError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _exchange(path: Path, aside: Path) -> None:
-    """Puts `aside` in the place of `path`; if that fails, the old `path` is put back."""
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    path.replace(old / path.name)
-    try:
-        aside.replace(path)
-    except OSError:
-        (old / path.name).replace(path)
-        raise
-    finally:
-        shutil.rmtree(old)
+def _take_place(path: Path, aside: Path) -> None:
+    """Puts the folder `aside` in the place of `path`; if that fails, the old `path` is put back.
+
+    Where others do the same at the same time, the last one's folder stays, whole.
+    """
+    for _ in range(RIVALS):
+        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        try:
+            with suppress(FileNotFoundError):  # there is none, or another process has just taken it away
+                path.replace(old / path.name)
+            try:
+                aside.replace(path)
+                return
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    continue  # another process has put its own there
+                if (old / path.name).exists() or (old / path.name).is_symlink():
+                    (old / path.name).replace(path)
+                raise
+        finally:
+            shutil.rmtree(old)
+    raise JettaggerError(f"cannot write {path}: other processes replace it all the time")
 
 
 def _flush(path: Path) -> None:

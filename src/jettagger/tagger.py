@@ -4,6 +4,9 @@
     scores = tagger.predict(jets)                  # awkward records, a dict of arrays, NumPy, or a ROOT file
     scores.Top, scores.std.Top, scores.mutual_information
 
+Where a training had folds (`data.folds`), the bundle holds the networks of all of them, and each jet is scored by
+those of the fold that its event number puts it in: they never saw it.
+
 A bundle holds `config.yaml`, `weights.safetensors` (all members), `card.json` and `check_jets.npz`: a few raw
 jets with the scores they had when it was written, which loading replays. No part of it is code.
 
@@ -11,9 +14,9 @@ Shapes: J jets, M members, C classes.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +28,7 @@ from safetensors.torch import load_file, save_file
 
 from jettagger import models, yaml_source
 from jettagger.batch import Inputs
+from jettagger.data import splits
 from jettagger.data.columns import Columns
 from jettagger.data.locations import find_files
 from jettagger.data.reader import opening_of, source_of
@@ -38,7 +42,9 @@ from jettagger.uncertainty.decomposition import Accumulator, Decomposition
 from jettagger.uncertainty.ensemble import member_probabilities
 from jettagger.uncertainty.mc_dropout import pass_probabilities
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
+"""1: its networks are members 0, 1, …; there is no fold among them, though one may have been held out of all."""
 FILES = ("weights.safetensors", "config.yaml", "check_jets.npz")
 """What the card holds checksums of."""
 CHECK_JETS = 16
@@ -48,12 +54,25 @@ BATCH = 1024
 """Jets that go through the networks together."""
 
 
+class Network(NamedTuple):
+    """Which training a network comes from."""
+
+    member: int
+    fold: int | None = None
+    """The fold that it has not seen; None without folds."""
+
+    @property
+    def name(self) -> str:
+        """`member_0`, or `fold_2/member_0`: as in the run's folder and in front of its weights."""
+        return f"member_{self.member}" if self.fold is None else f"fold_{self.fold}/member_{self.member}"
+
+
 class Scores(NamedTuple):
     """What a tagger says of J jets, one entry a jet."""
 
     decomposition: Decomposition
     members_MJC: NDArray[np.float32] | None
-    """Each member's probabilities; None for MC dropout."""
+    """Each member's probabilities; None for MC dropout. With folds, the M-th network of the jet's own fold."""
 
 
 class Scored(NamedTuple):
@@ -77,6 +96,39 @@ class Tagger:
     card: Mapping[str, Any]
     """What is known of it: classes, inputs, training, versions, metrics."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    networks: tuple[Network, ...] = ()
+    """Where each of `members` comes from; empty: members 0, 1, … without folds."""
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The folds whose networks are here; where there are some, a jet is scored by those of its own fold."""
+        return tuple(dict.fromkeys(one.fold for one in self.networks if one.fold is not None))
+
+    def of_fold(self, fold: int) -> "Tagger":
+        """The networks that never saw the fold, as a tagger for any jets. Raises JettaggerError without such."""
+        kept = [k for k, one in enumerate(self.networks) if one.fold == fold]
+        if not kept:
+            raise JettaggerError(f"fold {fold}: this tagger has {_listed(self.folds)}")
+        return self._with(kept, [Network(self.networks[k].member) for k in kept])
+
+    def mean_over_folds(self) -> "Tagger":
+        """The networks of all folds as one ensemble, for jets that none of them was trained on.
+
+        No event number is looked at. Of a training jet most networks have seen the label: their mean is no fair
+        score of it. The spread between them holds that between training samples too.
+        """
+        if not self.folds:
+            raise JettaggerError("mean over folds: this tagger has no folds")
+        return self._with(range(len(self.members)), [Network(k) for k in range(len(self.members))])
+
+    def first_members(self) -> "Tagger":
+        """One network alone; with folds one of each."""
+        folds = [one.fold for one in self.networks] or [None] * len(self.members)
+        kept = [folds.index(fold) for fold in dict.fromkeys(folds)]
+        return self._with(kept, [self.networks[k] for k in kept] if self.networks else [])
+
+    def _with(self, kept: Iterable[int], networks: Sequence[Network]) -> "Tagger":
+        return replace(self, members=tuple(self.members[k] for k in kept), networks=tuple(networks))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -86,7 +138,21 @@ class Tagger:
     @cached_property
     def _columns(self) -> Columns:
         """Parsed once: an analysis may ask for a few jets at a time."""
-        return Columns(self.config)
+        return Columns(self.config, splits.fold_column(self.config.data.folds) if self.folds else None)
+
+    def branches(self, available: Collection[str], *, where: str, spectators: bool = True) -> frozenset[str]:
+        """What a prediction reads of those that are `available`. Raises JettaggerError for one that is missing."""
+        needed = self._columns.input_branches(available, where=where, spectators=spectators)
+        if not self.folds:
+            return needed
+        try:
+            return needed | self._columns.extra_branches(available, where=where)
+        except JettaggerError as error:
+            raise JettaggerError(
+                f"{error}\nIt tells which network never saw a jet (data.folds: this tagger holds the networks of "
+                f"{len(self.folds)} folds). For jets that none of them was trained on, ask for the mean over folds: "
+                "--mean-over-folds, or Tagger.mean_over_folds()"
+            ) from error
 
     def predict(self, jets: Any, *, mc_dropout: int = 0, seed: int = 0) -> ak.Array:
         """Scores of jets, as an awkward record array with one entry for each input jet, in order.
@@ -127,8 +193,7 @@ class Tagger:
     ) -> Iterator[Scored]:
         """The scores of each chunk of a file's entries, in order."""
         source = source_of(path, opening_of(self.config))
-        columns = self._columns
-        needed = columns.input_branches(source.branches, where=str(path), spectators=spectators)
+        needed = self.branches(source.branches, where=str(path), spectators=spectators)
         for chunk in source.chunks(needed):
             yield self.scored(
                 chunk.branches,
@@ -165,14 +230,17 @@ class Tagger:
     ) -> Scored:
         """The same, with the number of jets of each entry; `first` is the number of the first entry in its file."""
         columns = self._columns
-        needed = columns.input_branches(branches.keys(), where=where, spectators=spectators)
+        needed = self.branches(branches.keys(), where=where, spectators=spectators)
         used = {name: branches[name] for name in sorted(needed)}
         found = columns.layout.jets(used, where=where, first=first)
         jets = len(found)
         namespace = columns.namespace(found.branches, where=where, jets=jets)
         selected_J = columns.selected(namespace, jets)
         raw, _ = columns.inputs(namespace, jets, selected_J)
-        scores = self.run(_sliced(raw, jets), mc_dropout=mc_dropout, seed=seed).decomposition
+        fold_J = self.folds_of(columns.extras(namespace, jets), where=where) if self.folds else None
+        scores = self.run_rows(
+            jets, partial(_sliced, raw), fold_J, mc_dropout=mc_dropout, seed=seed
+        ).decomposition
         result: dict[str, NDArray[Any]] = {}
         for index, name in enumerate(self.classes):
             result[name] = scores.probabilities_NC[:, index]
@@ -187,8 +255,39 @@ class Tagger:
         entries = jets if found.counts_E is None else len(found.counts_E)
         return Scored(first, entries, result, found.counts_E)
 
+    def folds_of(self, extras: Mapping[str, NDArray[np.float64]], *, where: str) -> NDArray[np.int64]:
+        """The fold of each jet, (J,), by the function that split the training jets."""
+        assert self.config.data.folds is not None, "only a config with data.folds makes a tagger with folds"
+        return splits.fold_numbers(extras[splits.FOLD], self.config.data.folds, where)
+
+    def run_rows(
+        self,
+        jets: int,
+        inputs_of: Callable[[NDArray[np.int64]], Iterable[Inputs]],
+        fold_J: NDArray[np.int64] | None = None,
+        *,
+        mc_dropout: int = 0,
+        seed: int = 0,
+    ) -> Scores:
+        """Scores of jets 0, 1, …, each by the networks of its fold; `inputs_of` gives the inputs of some of them.
+
+        The jets of a fold go through its networks together: their scores are, to the last bit, what the tagger of
+        that fold alone gives for them.
+        """
+        rows = np.arange(jets)
+        if fold_J is None or not jets:
+            alone = self if fold_J is None else self.of_fold(self.folds[0])
+            return alone.run(inputs_of(rows), mc_dropout=mc_dropout, seed=seed)
+        rows_F = {fold: np.flatnonzero(fold_J == fold) for fold in np.unique(fold_J).tolist()}
+        parts = [
+            self.of_fold(fold).run(inputs_of(rows), mc_dropout=mc_dropout, seed=seed)
+            for fold, rows in rows_F.items()
+        ]
+        return _put_back(parts, list(rows_F.values()))
+
     def run(self, batches: Iterable[Inputs], *, mc_dropout: int = 0, seed: int = 0) -> Scores:
-        """Scores of batches of raw inputs, in their order."""
+        """Scores of batches of raw inputs, in their order. A tagger with folds takes them by `run_rows`."""
+        assert not self.folds, "without the folds of jets it is not known which networks may score them"
         decompositions: list[Decomposition] = []
         members: list[NDArray[np.float32]] = []
         for inputs in batches:
@@ -237,9 +336,10 @@ def save(
 
     `document` is the resolved config; `check_jets` are the raw branches of a few jets.
     """
+    networks = tagger.networks or tuple(Network(number) for number in range(len(tagger.members)))
     weights = {
-        f"member_{number}/{name}": tensor.detach().cpu().contiguous().clone()
-        for number, model in enumerate(tagger.members)
+        f"{network.name}/{name}": tensor.detach().cpu().contiguous().clone()
+        for network, model in zip(networks, tagger.members, strict=True)
         for name, tensor in model.state_dict().items()
     }
     expected = tagger.score(check_jets, where="check jets")
@@ -249,9 +349,19 @@ def save(
         form, _, buffers = ak.to_buffers(ak.Array({name: ak.Array(x) for name, x in check_jets.items()}))
         scores = np.stack([expected[name] for name in tagger.classes], axis=1)
         length = len(next(iter(check_jets.values())))
-        np.savez(aside / "check_jets.npz", form=form.to_json(), length=length, scores=scores, **buffers)
+        stored = {"form": form.to_json(), "length": length, "scores": scores, **buffers}
+        if tagger.folds:  # few jets meet few of the networks
+            everyone = tagger.mean_over_folds().score(check_jets, where="check jets")
+            stored["scores_of_all"] = np.stack([everyone[name] for name in tagger.classes], axis=1)
+        np.savez(aside / "check_jets.npz", **stored)
         files = {name: sha256(aside / name) for name in FILES}
-        card = {**tagger.card, "format": FORMAT, "members": len(tagger.members), "sha256": files}
+        card = {
+            **tagger.card,
+            "format": FORMAT,
+            "members": len({network.member for network in networks}),
+            "networks": [network._asdict() for network in networks],
+            "sha256": files,
+        }
         write_json(aside / "card.json", card)
     return load(directory)
 
@@ -276,8 +386,9 @@ def load(path: str | Path, *, device: str = "cpu", replay: bool = True) -> Tagge
         {name: document[name] for name in DataConfig.model_fields if name in document}
     )
     weights = load_file(directory / "weights.safetensors", device=device)
-    members = tuple(_member(document["model"], config, weights, k, device) for k in range(card["members"]))
-    tagger = Tagger(config, members, card, place)
+    networks = _networks(card)
+    members = tuple(_member(document["model"], config, weights, one.name, device) for one in networks)
+    tagger = Tagger(config, members, card, place, networks)
     if replay:
         _replay(directory, tagger)
     return tagger
@@ -313,31 +424,39 @@ def _read_card(directory: Path) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads((directory / "card.json").read_text(encoding="utf-8"))
         found = card["format"]
-        if found == FORMAT:
+        if found in READABLE:
             for name in FILES:
                 card["sha256"][name]
-            range(card["members"])
+            _networks(card)
     except (ValueError, KeyError, TypeError) as error:
         raise JettaggerError(
             f"{directory / 'card.json'} is damaged ({type(error).__name__}: {error})"
         ) from error
-    if found != FORMAT:
-        raise JettaggerError(f"{directory}: a bundle of format {found}, this version reads {FORMAT}")
+    if found not in READABLE:
+        raise JettaggerError(
+            f"{directory}: a bundle of format {found}, this version reads {' and '.join(map(str, READABLE))}"
+        )
     return card
+
+
+def _networks(card: Mapping[str, Any]) -> tuple[Network, ...]:
+    if card["format"] == 1:
+        return tuple(Network(number) for number in range(card["members"]))
+    return tuple(Network(**one) for one in card["networks"])
 
 
 def _member(
     section: Mapping[str, Any],
     config: DataConfig,
     weights: Mapping[str, torch.Tensor],
-    number: int,
+    name: str,
     device: str,
 ) -> JetModel:
     model_config = models.config_class(section["architecture"]).model_validate(section)
     model = models.build(
         model_config, Columns(config).spec, len(config.classes), torch_generator(0, "unused")
     )
-    prefix = f"member_{number}/"
+    prefix = f"{name}/"
     model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     return model.to(device).eval()
 
@@ -346,15 +465,41 @@ def _replay(directory: Path, tagger: Tagger) -> None:
     with np.load(directory / "check_jets.npz", allow_pickle=False) as stored:
         arrays = dict(stored)
     form, length, expected = str(arrays.pop("form")), int(arrays.pop("length")), arrays.pop("scores")
+    of_all = arrays.pop("scores_of_all", None)
     jets = ak.from_buffers(ak.forms.from_json(form), length, arrays)
-    columns = tagger.score({name: jets[name] for name in jets.fields}, where=str(directory))
-    found = np.stack([columns[name] for name in tagger.classes], axis=1)
-    gap = float(np.abs(found - expected).max()) if len(expected) else 0.0
+    gap = _gap(tagger, jets, expected, directory)
+    if of_all is not None:
+        gap = max(gap, _gap(tagger.mean_over_folds(), jets, of_all, directory))
     if not gap <= TOLERANCE:
         raise JettaggerError(
             f"{directory}: the stored check jets score differently here, by up to {gap:.2g} "
             f"(written with {tagger.card.get('versions')}); the tagger cannot be trusted on this machine"
         )
+
+
+def _gap(tagger: Tagger, jets: ak.Array, expected_JC: NDArray[np.float64], directory: Path) -> float:
+    """The largest distance from the expected scores."""
+    columns = tagger.score({name: jets[name] for name in jets.fields}, where=str(directory))
+    found_JC = np.stack([columns[name] for name in tagger.classes], axis=1)
+    return float(np.abs(found_JC - expected_JC).max()) if len(expected_JC) else 0.0
+
+
+def _put_back(parts: Sequence[Scores], rows: Sequence[NDArray[np.int64]]) -> Scores:
+    """Scores of jets that were scored in several parts, in the order of the jets."""
+    back_J = np.argsort(np.concatenate(rows), kind="stable")
+    joined = _one_after_the_other([part.decomposition for part in parts])
+    ordered = {name: values[back_J] for name, values in joined._asdict().items() if name != "samples"}
+    # A fold may lack a member that failed: its spread is that of the others.
+    fewest = min(part.decomposition.samples for part in parts)
+    members = [part.members_MJC[:fewest] for part in parts if part.members_MJC is not None]
+    return Scores(
+        Decomposition(**ordered, samples=fewest),
+        np.concatenate(members, axis=1)[:, back_J] if members else None,
+    )
+
+
+def _listed(folds: Sequence[int]) -> str:
+    return f"folds {', '.join(map(str, folds))}" if folds else "no folds"
 
 
 def _one_after_the_other(parts: Sequence[Decomposition]) -> Decomposition:
@@ -373,10 +518,10 @@ def _one_after_the_other(parts: Sequence[Decomposition]) -> Decomposition:
     )
 
 
-def _sliced(raw: RawInputs, jets: int) -> Iterator[Inputs]:
+def _sliced(raw: RawInputs, rows_J: NDArray[np.int64]) -> Iterator[Inputs]:
     offsets = offsets_of(raw)
-    for start in range(0, jets, BATCH):
-        yield take(raw, offsets, np.arange(start, min(start + BATCH, jets)))
+    for start in range(0, len(rows_J), BATCH):
+        yield take(raw, offsets, rows_J[start : start + BATCH])
 
 
 def _is_list_of_paths(jets: Any) -> bool:

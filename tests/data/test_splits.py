@@ -238,19 +238,21 @@ def test_any_integer_labels_are_taken(prepared):
     ("section", "fold", "message"),
     [
         ({}, 1, r"--fold 1: the config has no data\.folds"),
-        ({"folds": {"k": 3}}, None, r"data\.folds asks for 3 networks: --fold K \(0 to 2\) trains"),
         ({"folds": {"k": 3}}, 3, r"--fold 3: data\.folds\.k is 3; folds are counted from 0"),
         ({"folds": {"k": 3}}, -1, r"--fold -1: data\.folds\.k is 3"),
     ],
 )
 def test_fold_and_folds_go_together(section, fold, message):
     with pytest.raises(JettaggerError, match=message):
-        splits.check_fold(DataSection.model_validate({"train": {"A": "a.root"}, **section}), fold)
+        splits.chosen_folds(DataSection.model_validate({"train": {"A": "a.root"}, **section}), fold)
 
 
-def test_folds_and_fold_that_fit():
-    splits.check_fold(DataSection.model_validate({"train": {"A": "a.root"}}), None)
-    splits.check_fold(DataSection.model_validate({"train": {"A": "a.root"}, "folds": {"k": 3}}), 2)
+def test_which_folds_are_trained():
+    without = DataSection.model_validate({"train": {"A": "a.root"}})
+    section = DataSection.model_validate({"train": {"A": "a.root"}, "folds": {"k": 3}})
+    assert splits.chosen_folds(without) == [None]
+    assert splits.chosen_folds(section) == [0, 1, 2]
+    assert splits.chosen_folds(section, 2) == [2]
 
 
 @pytest.mark.parametrize("key", ["test", "validation"])

@@ -14,7 +14,7 @@ from jettagger.evaluation.table import format_measurement, format_rejection, for
 from jettagger.metrics import Measurement, Rejection
 
 RUN_KEYS = {
-    *("name", "group", "seed", "classes", "n_jets", "n_jets_of_class", "n_effective", "members"),
+    *("name", "group", "seed", "evaluated", "classes", "n_jets", "n_jets_of_class", "n_effective", "members"),
     *(
         "n_parameters",
         "training_seconds",

@@ -31,6 +31,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "channels": ["pt", "count", "pt * p1"],
         "dense": [16],
     },
+    "p_cnn": {"first": 8, "stages": [[8], [8, 8], [12]], "dense": [16]},
+    "particle_net": {"neighbours": 5, "edges": [[8, 8], [12, 12]], "dense": [16]},
 }
 """Settings that make a known architecture quick; others are tested with their defaults."""
 
@@ -47,6 +49,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"norm": "none", "centre": False, "rotate": False, "flip": False, "normalise": False},
         {"padding": "valid", "pixel_bias": 0.2, "jet_features": False, "pixels": 12},
     ],
+    "p_cnn": [{"collection": "vertices", "stages": [[8], [8]]}],
+    "particle_net": [{"neighbours": 16, "edges": [[12], [12, 12]]}],
 }
 
 CASES = [

@@ -41,7 +41,7 @@ def select(inputs, chosen):
 
 
 def test_architectures_are_found():
-    assert {"mlp", "image_cnn", "particle_cnn"} <= set(models.architectures())
+    assert {"mlp", "image_cnn", "p_cnn", "particle_cnn", "particle_net"} <= set(models.architectures())
     assert "parts" not in models.architectures()
 
 

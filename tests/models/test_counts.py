@@ -67,6 +67,33 @@ def test_deepjet_has_its_published_number_of_parameters():
     assert sum(norm.running_mean.numel() + norm.running_var.numel() for norm in norms) == 3_006
 
 
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "parameters"),
+    [(17, 10, 354_540), (13, 10, 354_148), (7, 10, 353_560), (7, 2, 349_456)],
+)
+def test_p_cnn_has_its_published_number_of_parameters(inputs, outputs, parameters):
+    """arXiv:2202.03772: 354k; arXiv:1902.09914: 348k. The batch norm of the inputs is counted."""
+    spec = InputSpec((), (CollectionInput("particles", features(inputs), 128),))
+    model = built("p_cnn", spec, outputs)
+    assert summarise(model).parameters == parameters
+    assert sum(row.parameters for row in summarise(model).layers) == parameters
+
+
+LITE = {"neighbours": 7, "edges": [[32, 32, 32], [64, 64, 64]], "dense": [128]}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "settings", "parameters"),
+    [(17, 10, {}, 370_156), (7, 2, {}, 366_160), (7, 2, LITE, 26_416)],
+)
+def test_particle_net_has_its_published_number_of_parameters(inputs, outputs, settings, parameters):
+    """arXiv:2202.03772: 370k; arXiv:1902.08570: 366k, and 26k for ParticleNet-Lite."""
+    spec = InputSpec((), (CollectionInput("particles", features(inputs), 128, coordinates=True),))
+    model = built("particle_net", spec, outputs, **settings)
+    assert summarise(model).parameters == parameters
+    assert sum(row.parameters for row in summarise(model).layers) == parameters
+
+
 def test_published_image_network_has_263842_parameters():
     """The public code that goes with arXiv:1803.00107."""
     spec = InputSpec((), (CollectionInput("particles", features(3), 50, coordinates=True),))
@@ -93,6 +120,23 @@ def test_flops_grow_with_the_particles():
     model = built("particle_cnn", spec, 2, widths=[8], summary=["mean"], dense=[])
     assert summarise(model).flops == 2 * (50 * 24 + 16)
     assert summarise(model, {"particles": 10}).flops == 2 * (10 * 24 + 16)
+
+
+def test_flops_of_p_cnn():
+    """Two operations for each weight in each slot: 10 slots, then 5 of the second stage."""
+    spec = InputSpec((), (CollectionInput("particles", features(3), 10),))
+    model = built("p_cnn", spec, 2, first=4, stages=[[6], [8]], dense=[5])
+    first = 3 * 3 * 4 + (3 * 4 * 6 + 3 * 6 * 6 + 4 * 6)
+    second = 3 * 6 * 8 + 3 * 8 * 8 + 6 * 8
+    assert summarise(model).flops == 2 * (10 * first + 5 * second + 8 * 5 + 5 * 2)
+
+
+def test_flops_of_particle_net():
+    """The first layer of an edge convolution runs once for each particle, the others for each edge."""
+    spec = InputSpec((), (CollectionInput("particles", features(3), 10, coordinates=True),))
+    model = built("particle_net", spec, 2, neighbours=4, edges=[[6, 7]], dense=[5])
+    assert summarise(model).flops == 2 * (10 * (6 * 6 + 3 * 7) + 10 * 4 * 6 * 7 + 7 * 5 + 5 * 2)
+    assert summarise(model, {"particles": 5}).flops == 2 * (5 * (6 * 6 + 3 * 7) + 5 * 4 * 6 * 7 + 45)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +179,27 @@ def test_receptive_field_of_particles_is_one_without_context(spec, make_jets):
         assert rows.grad.any(1).sum() == (1 if reach == 1 else len(rows))
 
 
+@pytest.mark.parametrize("stages", [[[4]], [[4, 4], [4]], [[4], [4, 4], [4]]])
+def test_receptive_field_of_p_cnn_is_the_support_of_the_gradient(stages):
+    spec = InputSpec((), (CollectionInput("particles", features(2), 128),))
+    model = built("p_cnn", spec, 2, first=3, stages=stages, dense=[]).double().eval()
+    support = torch.zeros(128, dtype=torch.bool)
+    for seed in range(20):  # a ReLU passes a gradient on half of the time
+        generator = torch.Generator().manual_seed(seed)
+        x_BF1P = torch.randn(1, 2, 1, 128, generator=generator, dtype=torch.float64, requires_grad=True)
+        y_BF1P = torch.nn.Sequential(model.input_norm, model.first, *model.stages)(x_BF1P)
+        y_BF1P[..., y_BF1P.shape[-1] // 2].sum().backward()
+        support |= x_BF1P.grad[0].abs().sum((0, 1)) > 0
+    slots = support.nonzero()
+    assert model.receptive_field()[0].size == int(slots.max() - slots.min()) + 1
+
+
+def test_receptive_field_of_particle_net_grows_with_the_layers(spec, make_jets):
+    for edges, reach in (([[6]], 4), ([[6], [6]], 16), ([[6]] * 3, 20)):
+        model = built("particle_net", spec, 2, neighbours=3, edges=edges)
+        assert model.receptive_field()[0].size == reach
+
+
 @pytest.mark.parametrize(
     ("name", "spec", "settings", "message"),
     [
@@ -170,6 +235,25 @@ def test_receptive_field_of_particles_is_one_without_context(spec, make_jets):
             InputSpec((), (CollectionInput("tracks", features(2), 9, True),)),
             {"pixels": 8, "convolutions": [{"channels": 2, "pool": 9}]},
             "no pixel is left after number 1",
+        ),
+        ("p_cnn", InputSpec(jet=features(2)), {}, "p_cnn needs a collection of particles"),
+        (
+            "p_cnn",
+            InputSpec((), tuple(CollectionInput(n, features(2), 9) for n in ("a", "b"))),
+            {},
+            r"say which collection p_cnn looks at \(one of a, b\)",
+        ),
+        (
+            "p_cnn",
+            InputSpec((), (CollectionInput("tracks", features(2), 9),)),
+            {"collection": "track"},
+            "unknown collection 'track': did you mean 'tracks'",
+        ),
+        (
+            "particle_net",
+            InputSpec((), (CollectionInput("tracks", features(2), 9),)),
+            {},
+            r"particle_net needs to know where particles lie: add inputs\.tracks\.coordinates",
         ),
         (
             "particle_cnn",

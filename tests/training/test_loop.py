@@ -25,8 +25,17 @@ def train(folder: Path, **options: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "optimiser",
-    [{"name": "adamw", "lr": 0.04}, {"name": "adam", "lr": 0.04}, {"name": "sgd", "lr": 0.2}],
-    ids=lambda options: options["name"],
+    [
+        {"name": "adamw", "lr": 0.04},
+        {"name": "adam", "lr": 0.04},
+        {"name": "sgd", "lr": 0.2},
+        {"name": "sgd", "lr": 0.1, "nesterov": True},
+        {"name": "radam", "lr": 0.2},
+        {"name": "ranger", "lr": 0.4},
+        {"name": "lion", "lr": 0.01},
+        {"name": "adadelta", "lr": 10.0},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
 )
 def test_a_small_set_is_learned_by_heart(tmp_path: Path, optimiser: dict[str, Any]) -> None:
     jets = make_jets(24, batch_size=8)
@@ -43,10 +52,19 @@ def test_a_small_set_is_learned_by_heart(tmp_path: Path, optimiser: dict[str, An
     assert result.jets == 24 * 60
 
 
-@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "plateau", "constant"])
-def test_every_schedule_reaches_the_optimiser(tmp_path: Path, schedule: str) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("one_cycle", 1e-5),
+        ("cosine", 1e-5),
+        ("flat_then_decay", 1e-4),
+        ("step", 1e-4),
+        ("plateau", 0.01),
+        ("constant", 0.01),
+    ],
+)
+def test_every_schedule_reaches_the_optimiser(tmp_path: Path, schedule: str, expected: float) -> None:
     result = train_member(make_training(tmp_path, schedule=schedule, optimiser={"lr": 0.01}))
-    expected = {"one_cycle": 1e-5, "cosine": 1e-5, "plateau": 0.01, "constant": 0.01}[schedule]
     assert result.history[-1].lr == pytest.approx(expected)
 
 

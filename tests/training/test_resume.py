@@ -5,15 +5,19 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from killed import OPTIONS, train
 
 from jettagger.errors import JettaggerError
+from jettagger.training import loop
+from jettagger.training import step as step_module
 from jettagger.training.checkpoints import LAST, PREVIOUS, load_last, load_weights, save_last
 from jettagger.training.loop import train_member
+from jettagger.training.optimiser_schema import OptimiserName, ScheduleName
+from jettagger.training.schema import TrainingSection
 from memory import equal, make_training
 
 NO_TIMES = {"seconds", "jets_per_second"}
@@ -33,7 +37,9 @@ def state_of(folder: Path) -> dict[str, Any]:
 def assert_same_end(first: Path, second: Path) -> None:
     one, two = state_of(first), state_of(second)
     assert equal(one["model"], two["model"])
-    assert equal(one["average"], two["average"])
+    assert (one["average"] is None) == (two["average"] is None)
+    assert one["average"] is None or equal(one["average"], two["average"])
+    assert one["averaged"] == two["averaged"]
     for index, moments in one["optimiser"]["state"].items():
         assert equal(moments, two["optimiser"]["state"][index])
     assert one["plateau"] == two["plateau"]
@@ -91,6 +97,51 @@ def test_resuming_a_finished_training_changes_nothing(alone: Path) -> None:
     assert {path.name: path.read_bytes() for path in alone.glob("*.jsonl")} == before
 
 
+class StoppedError(Exception):
+    """In place of a signal."""
+
+
+INTERRUPTED: dict[str, dict[str, Any]] = {
+    "momentum": {"optimiser": {"name": "sgd", "lr": 0.05}, "schedule": "step"},
+    "nesterov": {"optimiser": {"name": "sgd", "lr": 0.05, "nesterov": True}, "schedule": "cosine"},
+    "adam": {"optimiser": {"name": "adam"}, "schedule": "one_cycle", "l1": 1e-3},
+    "radam": {"optimiser": {"name": "radam", "lr": 0.02}, "schedule": "flat_then_decay"},
+    "ranger": {"optimiser": {"name": "ranger", "lr": 0.02}, "schedule": "constant"},
+    "lion": {"optimiser": {"name": "lion", "lr": 1e-3}, "swa": {"start": 0.3, "every": 2}},
+    "adadelta": {"optimiser": "adadelta", "swa": {"start": 0.6}, "gradient_clip": 0.5},
+    "lookahead": {"optimiser": {"lr": 0.02, "lookahead": {"steps": 5, "share": 0.8}}, "ema": 0.9},
+}
+
+
+def test_all_optimisers_and_schedules_are_interrupted() -> None:
+    sections = [TrainingSection.model_validate(options) for options in INTERRUPTED.values()]
+    assert {section.optimiser.name for section in sections} >= set(get_args(OptimiserName)) - {"adamw"}
+    assert {section.schedule.name for section in sections} >= set(get_args(ScheduleName)) - {"plateau"}
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_interrupted_and_resumed(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in each epoch in turn, a step after a checkpoint, and the end is the same to the last bit."""
+    options: dict[str, Any] = {"epochs": 3, "checkpoint_seconds": 1e-9, **INTERRUPTED[name]}
+    train_member(make_training(tmp_path / "alone", **options))
+    for stop in (4, 8, 15):
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "make_step", stopping_at(stop))
+            with pytest.raises(StoppedError):
+                train_member(make_training(tmp_path / "stopped", **options), resume=True)
+    train_member(make_training(tmp_path / "stopped", **options), resume=True)
+    assert_same_end(tmp_path / "alone", tmp_path / "stopped")
+
+
+def stopping_at(step: int) -> Any:
+    def make_step(training: Any, state: Any, batch: Any) -> None:
+        if state.step == step:
+            raise StoppedError
+        step_module.make_step(training, state, batch)
+
+    return make_step
+
+
 def test_resume_without_a_checkpoint_starts(tmp_path: Path) -> None:
     assert len(train_member(make_training(tmp_path, epochs=1), resume=True).history) == 1
 
@@ -112,8 +163,8 @@ def test_a_damaged_checkpoint_falls_back(
     if damage == "missing":
         last.unlink()
     elif damage == "flipped":
-        at = len(whole) // 2
-        whole[at] ^= 0xFF
+        weight = training.model.state_dict()["head.0.linear.weight"].numpy().tobytes()  # of the best epoch
+        whole[whole.index(weight)] ^= 0x01
         last.write_bytes(bytes(whole))
     else:
         last.write_bytes(bytes(whole[: len(whole) // 2 if damage == "truncated" else 0]))
@@ -142,6 +193,12 @@ def test_another_config_is_refused(tmp_path: Path) -> None:
         ({"epochs": 3}, r"training\.epochs: 2 → 3"),
         ({"epochs": 2, "optimiser": {"lr": 0.1}}, r"training\.optimiser\.lr: 0\.001 → 0\.1"),
         ({"epochs": 2, "member": 1}, r"member: 0 → 1"),
+        (
+            {"epochs": 2, "optimiser": {"lookahead": {}}},
+            r"training\.optimiser\.lookahead\.share: None → 0\.5; .*",
+        ),
+        ({"epochs": 2, "l1": 0.1}, r"training\.l1: 0\.0 → 0\.1"),
+        ({"epochs": 2, "swa": {}}, r"training\.swa\.every: None → 1; .*"),
     ]:
         with pytest.raises(JettaggerError, match=rf"belongs to another config \({difference}\)"):
             train_member(make_training(tmp_path, **options), resume=True)

@@ -58,6 +58,10 @@ def test_what_a_run_leaves(trained_run):
     card = json.loads((trained_run / "tagger" / "card.json").read_text())
     assert document.items() >= {key: value for key, value in card.items() if key != "versions"}.items()
     assert document["seconds"] > 0
+    for member in (0, 1):
+        advice = json.loads((trained_run / f"member_{member}" / "result.json").read_text())["advice"]
+        assert advice == document["trainings"][member]["advice"]
+        assert [set(one) for one in advice] == [{"verdict", "sentence"}] * len(advice) != []
     assert document["hardware"].startswith("cpu, ")
     assert document["classes"] == ["QCD", "Top"]
     assert [feature["name"] for feature in document["inputs"]["particles"]] == ["log_pt", "deta", "charge"]
@@ -100,6 +104,8 @@ def test_baselines_are_fitted(trained_run, toy_folder, tmp_path):
     output = tmp_path / "run"
     overrides = ("baselines={boosted_trees: {iterations: 3}}", "training.epochs=1")
     train(toy_folder, output, *overrides, say=said.append)
+    (advice,) = json.loads((output / "member_0" / "result.json").read_text())["advice"]
+    assert advice["sentence"] in said
     assert any(line.startswith("boosted trees: fitted in ") for line in said)
     assert len(load_trees(output / "baselines" / "boosted_trees.npz").first) == 3
 

@@ -70,41 +70,6 @@ def test_files_that_were_trained_on_are_still_refused(toy_folder, tmp_path):
         predict_all(open_runs([tmp_path / "run"]), [f"{toy_folder}/*_train.root"])
 
 
-def test_a_fold_is_held_out_and_scored(toy_folder, tmp_path):
-    overrides = ["data.folds={k: 3}"]
-    seen = []
-    for fold in (0, 2):
-        output = tmp_path / f"fold_{fold}"
-        train(toy_folder, output, *overrides, fold=fold)
-        prepared, found = sides(load(toy_folder, *overrides), fold)
-        [one] = predict_all(open_runs([output]), say=lambda line: None)
-        assert np.array_equal(one.labels_N, prepared.labels_J[found.test])
-        assert np.array_equal(one.spectators["jet_pt"], prepared.spectators["jet_pt"][found.test])
-        assert set(prepared.groups[found.test] % 3) == {fold}
-        card = json.loads((output / "tagger" / "card.json").read_text())
-        assert card["fold"] == {"k": 3, "by": "event_number", "fold": fold}
-        seen.append(set(found.test))
-    assert not seen[0] & seen[1]
-    with pytest.raises(JettaggerError, match=r"data\.folds asks for 3 networks: --fold K \(0 to 2\)"):
-        train(toy_folder, tmp_path / "none", *overrides)
-    with pytest.raises(JettaggerError, match="data"):
-        train(toy_folder, tmp_path / "fold_0", *overrides, fold=1, resume=True)
-
-
-def test_the_command_trains_a_fold(toy_folder, tmp_path, command, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    options = [word for override in (*QUICK, "data.folds={k: 3}") for word in ("--set", override)]
-    done = command("train", toy_folder / "config.yaml", "--fold", 1, *options)
-    assert done.status == 0, done.error
-    assert (tmp_path / "runs" / "config-fold_1" / "tagger" / "card.json").is_file()
-    assert "held out" in done.out
-    failed = command("train", toy_folder / "config.yaml", *options)
-    assert failed.status == 2
-    assert "--fold K (0 to 2) trains the one that never sees fold K" in failed.error
-    failed = command("train", toy_folder / "config.yaml", "--fold", 1)
-    assert (failed.status, failed.error) == (2, "jettagger: error: --fold 1: the config has no data.folds\n")
-
-
 def test_what_training_weights_leave_out_is_said(toy_folder, tmp_path):
     said = train(toy_folder, tmp_path / "run", WEIGHTED.replace("700", "650") % "")
     assert any("weights.training.flatten: " in line and "lie outside the edges" in line for line in said)

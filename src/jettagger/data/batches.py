@@ -5,7 +5,7 @@ Shapes: R jets of a split, P jets of a pool, B jets of a batch.
 
 import copy
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from jettagger import randomness
-from jettagger.batch import Batch, Inputs, InputSpec
+from jettagger.batch import Batch, Inputs, InputSpec, Part, Rows
 from jettagger.data.order import EpochOrder, Order, Positions
 from jettagger.data.prefetch import ahead
 from jettagger.data.prepared import Prepared
@@ -34,7 +34,8 @@ class Batches:
     `weights_R` is what each jet counts in the loss (default: its event weight); with `factor_R` jets are drawn
     in proportion to it, as many in an epoch as there are. `shuffle=(seed, member)` gives each epoch a random
     order of its own; without, batches come in the dataset's order.
-    `rank` of `ranks` gets its part of every batch: the parts of all ranks, one after the other, are the batch.
+    `rank` of `ranks` gets its part of every batch: the parts of all ranks, one after the other, are the batch. It
+    is empty where there are more ranks than jets.
     """
 
     def __init__(
@@ -87,17 +88,17 @@ class Batches:
             pools = ahead(self._pools(epoch, start), 1)
         try:
             for pool in pools:
-                for positions_B in pool.batches:
-                    yield self._batch(pool, positions_B)
+                for share in pool.batches:
+                    yield self._batch(pool, share)
                 del pool  # before the next one is taken
         finally:
             pools.close()
 
-    def positions(self, epoch: int, start: int = 0) -> Iterator[Positions]:
-        """Positions in `rows_R` of each batch's jets, as far as they are this rank's."""
+    def shares(self, epoch: int, start: int = 0) -> "Iterator[Share]":
+        """Positions in `rows_R` of each batch's jets, and which of them are this rank's."""
         order = self.order.epoch(epoch)
         for number, steps in self.order.steps_from(start):
-            yield from self._parts(order, number, steps)
+            yield from self._shares(order, number, steps)
 
     def sample(self, jets: int, seed: int) -> Inputs:
         """Inputs of at most `jets` jets, chosen at random by `seed`: what normalisation is measured on."""
@@ -116,7 +117,7 @@ class Batches:
         """The inputs at ascending positions in `rows_R`."""
         return self.prepared.read(self.rows_R[positions_P].astype(np.int64), self.inputs)
 
-    def batch_of(self, inputs: Inputs, positions_B: Positions) -> Batch:
+    def batch_of(self, inputs: Inputs, positions_B: Positions, part: Part | None = None) -> Batch:
         """Inputs with the labels, weights and indices of their jets."""
         rows_B = self.rows_R[positions_B].astype(np.int64)
         return Batch(
@@ -124,49 +125,103 @@ class Batches:
             labels_B=torch.from_numpy(self.prepared.labels_J[rows_B].astype(np.int64)),
             weights_B=torch.from_numpy(self.weights_R[positions_B]),
             index_B=torch.from_numpy(rows_B),
+            part=part,
         )
 
     def _pools(self, epoch: int, start: int) -> "Generator[_Pool, None, None]":
         order = self.order.epoch(epoch)
         for number, steps in self.order.steps_from(start):
-            yield self._load(list(self._parts(order, number, steps)))
+            yield self._load(list(self._shares(order, number, steps)))
 
-    def _parts(self, order: EpochOrder, pool: int, steps: range) -> Iterator[Positions]:
-        """This rank's part of each of a pool's batches."""
+    def _shares(self, order: EpochOrder, pool: int, steps: range) -> "Iterator[Share]":
+        """A pool's batches, and this rank's part of each."""
         positions_P, edges = order.positions(pool), self.order.batch_edges[pool]
         for step in steps:
             first, size = edges[step], edges[step + 1] - edges[step]
             low, high = (first + size * part // self._ranks for part in (self._rank, self._rank + 1))
-            yield positions_P[low:high]
+            yield Share(positions_P[first : first + size], low - first, high - first, self._ranks)
 
-    def _load(self, batches: list[Positions]) -> "_Pool":
+    def _load(self, batches: "list[Share]") -> "_Pool":
         """The inputs of some batches, in memory; kept for all epochs if all there is fits."""
         if self._resident:
             return self._resident[0]._replace(batches=batches)
         if self.order.pools == 1:
             positions_P: Positions = np.arange(self.jets)
         else:
-            positions_P = np.sort(np.concatenate(batches))
-            if self.order.draws:
-                positions_P = positions_P[np.diff(positions_P, prepend=-1) > 0]
+            positions_P = _ascending(np.concatenate([share.mine for share in batches]))
         raw = self.read(positions_P)
-        pool = _Pool(batches, positions_P, raw, offsets_of(raw))
+        pool = _Pool(batches, positions_P, raw, offsets_of(raw), self._lengths(batches, positions_P, raw))
         if self.order.pools == 1:
             self._resident.append(pool._replace(batches=[]))
         return pool
 
-    def _batch(self, pool: "_Pool", positions_B: Positions) -> Batch:
-        rows_B = positions_B if self.order.pools == 1 else np.searchsorted(pool.positions_P, positions_B)
-        return self.batch_of(take(pool.raw, pool.offsets, rows_B.astype(np.int64)), positions_B)
+    def _lengths(self, batches: "list[Share]", positions_P: Positions, raw: RawInputs) -> "_Lengths":
+        """The particles of all jets of a pool, also of those that other ranks read."""
+        if self._ranks == 1 or self.order.pools == 1:
+            return _Lengths(positions_P, {name: x.lengths_J for name, x in raw.collections.items()})
+        positions_A = _ascending(np.concatenate([share.batch_B for share in batches]))
+        return _Lengths(
+            positions_A, self.prepared.lengths(self.rows_R[positions_A].astype(np.int64), self.inputs)
+        )
+
+    def _batch(self, pool: "_Pool", share: "Share") -> Batch:
+        rows_B = share.mine if self.order.pools == 1 else np.searchsorted(pool.positions_P, share.mine)
+        inputs = take(pool.raw, pool.offsets, rows_B.astype(np.int64))
+        return self.batch_of(inputs, share.mine, share.part(pool.lengths.of))
+
+
+class Share(NamedTuple):
+    """The jets of a batch, by their positions among the R, and which of them are one rank's."""
+
+    batch_B: Positions
+    low: int
+    high: int
+    ranks: int
+
+    @property
+    def mine(self) -> Positions:
+        """The jets of this rank."""
+        return self.batch_B[self.low : self.high]
+
+    def part(self, lengths_of: Callable[[Positions], dict[str, NDArray[np.int32]]]) -> Part | None:
+        """Where they lie in the batch; `lengths_of` gives the particles of jets, for each collection."""
+        if self.ranks == 1:
+            return None
+        particles = {}
+        for name, lengths_B in lengths_of(self.batch_B).items():
+            first, end, total = (
+                int(lengths_B[:n].sum(dtype=np.int64)) for n in (self.low, self.high, len(lengths_B))
+            )
+            particles[name] = Rows(first, end - first, total)
+        return Part(Rows(self.low, self.high - self.low, len(self.batch_B)), particles)
+
+
+class _Lengths(NamedTuple):
+    """How many particles the jets at some ascending positions have."""
+
+    positions_A: Positions
+    lengths: dict[str, NDArray[np.int32]]
+
+    def of(self, positions_B: Positions) -> dict[str, NDArray[np.int32]]:
+        """Those of some of the jets."""
+        at_B = np.searchsorted(self.positions_A, positions_B)
+        return {name: lengths_A[at_B] for name, lengths_A in self.lengths.items()}
 
 
 class _Pool(NamedTuple):
     """Jets in memory, and the batches that are made of them."""
 
-    batches: list[Positions]
+    batches: list[Share]
     positions_P: Positions
     raw: RawInputs
     offsets: dict[str, NDArray[np.int64]]
+    lengths: _Lengths
+
+
+def _ascending(positions: Positions) -> Positions:
+    """The same in order, each once: where jets are drawn, one can come more than once."""
+    ordered: Positions = np.sort(positions)
+    return ordered[np.diff(ordered, prepend=-1) > 0]
 
 
 def bytes_per_jet(prepared: Prepared, inputs: InputSpec) -> float:

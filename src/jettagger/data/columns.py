@@ -119,6 +119,12 @@ class Columns:
         names = self._input_names(self.layout.names(available), where, spectators)
         return self.layout.stored(names, available, where=where)
 
+    def extra_branches(self, available: Collection[str], *, where: str) -> frozenset[str]:
+        """What `extras` reads of the branches that are `available`."""
+        names = self.layout.names(available)
+        needed = required_branches([*self._extras.values()], self._define, names, where=where)
+        return self.layout.stored(needed, available, where=where)
+
     def _input_names(self, names: tuple[str, ...], where: str, spectators: bool = True) -> frozenset[str]:
         expressions = [*self._jet.values(), *(self._spectators.values() if spectators else ())]
         expressions += [self._selection] if self._selection else []
@@ -178,6 +184,10 @@ class Columns:
         """The spectators of all jets of the chunk."""
         return numbers(namespace, self._spectators, "spectators", jets)
 
+    def extras(self, namespace: Namespace, jets: int) -> dict[str, NDArray[np.float64]]:
+        """What was asked for beside inputs and spectators, for all jets of the chunk."""
+        return numbers(namespace, self._extras, "baselines", jets)
+
     def table(
         self,
         branches: Mapping[str, Any],
@@ -221,7 +231,7 @@ class Columns:
             group_J=self._groups(found, kept_J, start, file_key, where),
             inputs=inputs,
             spectators=self.spectators(namespace, selected),
-            extras=numbers(namespace, self._extras, "baselines", selected),
+            extras=self.extras(namespace, selected),
             counts={"read": len(found), "selected": selected, **per_class, **counts, **found.counts},
         )
 

@@ -116,11 +116,7 @@ class Prepared:
 
     def read(self, rows_J: NDArray[np.int64], inputs: InputSpec) -> RawInputs:
         """What a model that looks at `inputs` needs of jets `rows_J`, which ascend, copied into memory."""
-        found: list[tuple[Shard, NDArray[np.int64]]] = []
-        for shard, low, high in zip(self.shards, self.first_S[:-1], self.first_S[1:], strict=True):
-            begin, end = np.searchsorted(rows_J, [low, high])
-            if end > begin:
-                found.append((shard, rows_J[begin:end] - low))
+        found = self._shards_of(rows_J)
         particles = {
             wanted.name: sum(int(s.collections[wanted.name].lengths.mapped()[r].sum()) for s, r in found)
             for wanted in inputs.collections
@@ -128,6 +124,25 @@ class Prepared:
         mapped = ((shard.mapped(inputs), rows) for shard, rows in found)
         pieces = ((raw, offsets_of(raw), rows) for raw, rows in mapped)
         return copied(pieces, self.shards[0].mapped(inputs), len(rows_J), particles)
+
+    def lengths(self, rows_J: NDArray[np.int64], inputs: InputSpec) -> dict[str, NDArray[np.int32]]:
+        """How many particles jets `rows_J`, which ascend, have in each collection."""
+        found = self._shards_of(rows_J)
+        return {
+            wanted.name: np.concatenate(
+                [np.zeros(0, np.int32), *(s.collections[wanted.name].lengths.mapped()[r] for s, r in found)]
+            ).astype(np.int32)
+            for wanted in inputs.collections
+        }
+
+    def _shards_of(self, rows_J: NDArray[np.int64]) -> list[tuple[Shard, NDArray[np.int64]]]:
+        """The shards that hold jets `rows_J`, which ascend, and their rows in each."""
+        found: list[tuple[Shard, NDArray[np.int64]]] = []
+        for shard, low, high in zip(self.shards, self.first_S[:-1], self.first_S[1:], strict=True):
+            begin, end = np.searchsorted(rows_J, [low, high])
+            if end > begin:
+                found.append((shard, rows_J[begin:end] - low))
+        return found
 
 
 class _Request(NamedTuple):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jettagger.batch import Batch, Inputs, Packed
-from jettagger.data.batches import Batches, bytes_per_jet
+from jettagger.data.batches import Batches, Share, bytes_per_jet
 from jettagger.data.order import Positions, even_edges
 
 SHARE = 0.4
@@ -73,20 +73,28 @@ class Resident:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""
-        for positions_B in self._batches.positions(epoch, start):
-            yield self._batch(positions_B)
+        for share in self._batches.shares(epoch, start):
+            yield self._batch(share)
 
     def sample(self, jets: int, seed: int) -> Inputs:
         """See `Batches.sample`."""
         return self._batches.sample(jets, seed)
 
-    def _batch(self, positions_B: Positions) -> Batch:
+    def _batch(self, share: Share) -> Batch:
+        positions_B = share.mine
         at_B = torch.from_numpy(positions_B.astype(np.int64)).to(self._device, non_blocking=True)
         collections = {name: _picked(x, at_B, positions_B) for name, x in self._collections.items()}
         jet_BF = None if self._jet_RF is None else self._jet_RF.index_select(0, at_B)
         return Batch(
-            Inputs(jet_BF, collections), self._labels_R[at_B], self._weights_R[at_B], self._index_R[at_B]
+            Inputs(jet_BF, collections),
+            self._labels_R[at_B],
+            self._weights_R[at_B],
+            self._index_R[at_B],
+            share.part(self._lengths_of),
         )
+
+    def _lengths_of(self, positions_B: Positions) -> dict[str, NDArray[np.int32]]:
+        return {name: x.host_lengths_R[positions_B] for name, x in self._collections.items()}
 
 
 def _picked(found: _Collection, at_B: Tensor, positions_B: Positions) -> Packed:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from jettagger import randomness
 from jettagger.data import spectra
 from jettagger.data.prepared import Prepared
-from jettagger.data.sample_schema import DataSection
+from jettagger.data.sample_schema import DataSection, FoldsSection
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
 
@@ -46,10 +46,24 @@ def columns(config: DataConfig) -> dict[str, str]:
         found[TEST] = section.test
     if isinstance(section.validation, str):
         found[VALIDATION] = section.validation
-    if section.folds is not None:
-        # Of whole numbers the remainder is exact, however large they are.
-        found[FOLD] = f"({section.folds.by}) % {section.folds.k}"
-    return found | spectra.expressions(config.weights.training)
+    return found | fold_column(section.folds) | spectra.expressions(config.weights.training)
+
+
+def fold_column(folds: FoldsSection | None) -> dict[str, str]:
+    """What a jet's fold is computed from, in a training and by a tagger alike; nothing without folds."""
+    # Of whole numbers the remainder is exact, however large they are.
+    return {} if folds is None else {FOLD: f"({folds.by}) % {folds.k}"}
+
+
+def fold_numbers(values_J: NDArray[np.float64], folds: FoldsSection, where: str = "") -> NDArray[np.int64]:
+    """The fold of each jet from its `fold_column`, (J,). Raises JettaggerError for what is no whole number."""
+    whole_J = np.isin(values_J, np.arange(folds.k))
+    if not whole_J.all():
+        raise JettaggerError(
+            f"{where}{': ' if where else ''}data.folds.by: '{folds.by}' is no whole number for "
+            f"{int((~whole_J).sum())} of {len(values_J)} jets"
+        )
+    return values_J.astype(np.int64)
 
 
 def split(prepared: Prepared, section: DataSection, fold: int | None = None, stream: int = 0) -> Split:
@@ -82,33 +96,28 @@ def folds_of(
 ) -> NDArray[np.int64]:
     """The fold of each jet, (J,). Raises JettaggerError for what is no whole number, or parts a group."""
     assert section.folds is not None, "without data.folds there are no folds"
-    fold_J = prepared.extras[FOLD]
-    whole_J = np.isin(fold_J, np.arange(section.folds.k))
-    if not whole_J.all():
-        raise JettaggerError(
-            f"data.folds.by: '{section.folds.by}' is no whole number for {int((~whole_J).sum())} of "
-            f"{len(fold_J)} jets"
-        )
-    found_J = fold_J.astype(np.int64)
+    found_J = fold_numbers(prepared.extras[FOLD], section.folds)
     _check_together(found_J, prepared.groups if group_J is None else group_J, FOLD, str(section.folds.by))
     return found_J
 
 
-def check_fold(section: DataSection, fold: int | None) -> None:
-    """Raises JettaggerError where `--fold` and `data.folds` do not go together."""
-    if section.folds is None:
-        if fold is not None:
-            raise JettaggerError(f"--fold {fold}: the config has no data.folds")
-        return
-    k = section.folds.k
+def chosen_folds(section: DataSection, fold: int | None = None) -> list[int | None]:
+    """The folds that are trained: all, or `fold` alone; [None] without folds.
+
+    Raises JettaggerError where `--fold` and `data.folds` do not go together.
+    """
     if fold is None:
-        raise JettaggerError(
-            f"data.folds asks for {k} networks: --fold K (0 to {k - 1}) trains the one that never sees fold K. "
-            "Training all folds at once, and one tagger that applies to each jet the network that has not seen "
-            "it, are not implemented in this version"
-        )
-    if fold not in range(k):
-        raise JettaggerError(f"--fold {fold}: data.folds.k is {k}; folds are counted from 0")
+        return [None] if section.folds is None else list(range(section.folds.k))
+    check_fold(section, fold)
+    return [fold]
+
+
+def check_fold(section: DataSection, fold: int) -> None:
+    """Raises JettaggerError where there is no such fold."""
+    if section.folds is None:
+        raise JettaggerError(f"--fold {fold}: the config has no data.folds")
+    if fold not in range(section.folds.k):
+        raise JettaggerError(f"--fold {fold}: data.folds.k is {section.folds.k}; folds are counted from 0")
 
 
 def _held_out(

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from jettagger import __version__
+from jettagger.advice import advise_members
 from jettagger.evaluation.results import Difference, Evaluation, PairResult, Result, SeedSpread
-from jettagger.evaluation.training_curves import diagnose_members
 from jettagger.metrics import Measurement
 
 FORMAT = 1
@@ -53,6 +53,7 @@ def _run(result: Result, bootstrap_errors: Mapping[str, float]) -> dict[str, Any
         "name": result.name,
         "group": result.group,
         "seed": result.seed,
+        "evaluated": result.evaluated,
         "classes": list(result.classes),
         "n_jets": result.n_jets,
         "n_jets_of_class": dict(zip(result.classes, result.n_jets_of_class, strict=True)),
@@ -79,7 +80,7 @@ def _run(result: Result, bootstrap_errors: Mapping[str, float]) -> dict[str, Any
             if pair.mass is not None
         },
         "bootstrap_error": {name: plain(error) for name, error in bootstrap_errors.items()},
-        "training": list(diagnose_members(result.history, len(result.classes))),
+        "training": list(advise_members(result.history, len(result.classes))),
         "notes": list(result.notes),
     }
 

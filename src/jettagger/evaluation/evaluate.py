@@ -39,6 +39,7 @@ def evaluate(predictions: Predictions, settings: EvaluationSection | None = None
         name=predictions.name,
         group=predictions.group,
         seed=predictions.seed,
+        evaluated=predictions.evaluated,
         classes=predictions.classes,
         n_jets=len(labels_N),
         n_effective=metrics.effective_entries(weights_N),

@@ -5,15 +5,17 @@ Shapes: N jets, C classes, M members.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jettagger.advice import Epoch
 from jettagger.uncertainty.decomposition import Decomposition
 
-Epoch = Mapping[str, float | None]
-"""One epoch of a training: `epoch` (from 1), `train_loss`, `validation_loss`, `lr`, and what else
-was recorded, such as `auc`."""
+Evaluated = Literal["test", "data", "folds", "fold"]
+"""Which jets: those of `data.test`; those of --data; all training jets, each by networks of the fold that held it
+out; those of one fold, which alone was held out."""
 
 
 @dataclass(frozen=True)
@@ -45,5 +47,6 @@ class Predictions:
     """Trainable parameters of one member."""
     training_seconds: float | None = None
     """Wall time of the training, all members."""
+    evaluated: Evaluated = "test"
     notes: tuple[str, ...] = ()
     """What a reader must know of the jets, such as files that were left out."""

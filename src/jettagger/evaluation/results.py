@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jettagger.evaluation.predictions import Epoch
+from jettagger.advice import Epoch
+from jettagger.evaluation.predictions import Evaluated
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.metrics import (
     CalibrationCurve,
@@ -131,6 +132,8 @@ class Result:
     """Runs that differ in their seed only."""
     seed: int | None
     """Of the training."""
+    evaluated: Evaluated
+    """Which jets these are."""
     classes: tuple[str, ...]
     """Output order."""
     n_jets: int

@@ -5,27 +5,28 @@ dropout, and the baselines of its config.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jettagger import baselines, tagger, yaml_source
 from jettagger.baselines import BaselinesSection
+from jettagger.batch import Inputs
 from jettagger.data import splits
 from jettagger.data.batches import Batches
 from jettagger.data.prepared import Prepared, prepare
 from jettagger.data.sample_schema import DataSection, Samples, SampleSection
 from jettagger.data.schema import ClassSection
 from jettagger.errors import JettaggerError
-from jettagger.evaluation.predictions import Predictions
+from jettagger.evaluation.predictions import Evaluated, Predictions
 from jettagger.models.parts.dropout import dropout_layers
-from jettagger.tagger import BATCH, Scores, Tagger
-from jettagger.uncertainty.decomposition import Decomposition, decompose
+from jettagger.tagger import BATCH, Network, Scores, Tagger
+from jettagger.uncertainty.decomposition import decompose
 
 
 class Run(NamedTuple):
@@ -38,11 +39,19 @@ class Run(NamedTuple):
     """The resolved config."""
 
 
+Part = Literal["folds", "test"]
+"""Of the jets of a run with folds: those that its folds held out one after the other, or data.test."""
+
+
 class ScoredJets(NamedTuple):
     """Jets that are scored: rows of a dataset."""
 
     prepared: Prepared
     rows: NDArray[np.int64]
+    evaluated: Evaluated
+    fold_J: NDArray[np.int64] | None = None
+    """Which fold's networks score each jet of `rows`; None: there is one set of networks."""
+    notes: tuple[str, ...] = ()
 
     def origin(self) -> tuple[NDArray[np.int64], ...]:
         """File, entry, and number in the entry of each jet."""
@@ -58,13 +67,17 @@ class ScoredJets(NamedTuple):
         return {name: values[self.rows] for name, values in columns.items()}
 
 
-def open_runs(paths: Sequence[Path], *, device: str = "cpu") -> list[Run]:
-    """Loads runs and bundles; names are made unique. Raises JettaggerError when classes differ."""
+def open_runs(paths: Sequence[Path], *, device: str = "cpu", mean_over_folds: bool = False) -> list[Run]:
+    """Loads runs and bundles; names are made unique. Raises JettaggerError when classes differ.
+
+    `mean_over_folds` makes one ensemble of the networks of all folds: see `Tagger.mean_over_folds`.
+    """
     runs: list[Run] = []
     for path in paths:
         if path.resolve() in {run.path.resolve() for run in runs}:
             raise JettaggerError(f"{path} is given twice")
         loaded = tagger.load(path, device=device)
+        loaded = loaded.mean_over_folds() if mean_over_folds else loaded
         folder = path if (path / "card.json").is_file() else path / "tagger"
         document = yaml_source.read(folder / "config.yaml").content
         name = loaded.card.get("name", path.name)
@@ -84,14 +97,21 @@ def predict_all(
     data: Sequence[str] = (),
     *,
     mc_dropout: int = 0,
+    part: Part | None = None,
     say: Callable[[str], None] = print,
 ) -> list[Predictions]:
-    """What all runs and their baselines say of the test samples (or of `data`)."""
+    """What all runs and their baselines say of the test samples (or of `data`).
+
+    Runs with folds are judged on the whole training sample, each jet by networks that never saw it, unless `part`
+    says that data.test is wanted, or a run without folds stands beside them.
+    """
+    if part is None:
+        part = parts_of(runs, data)[0]
     found: list[Predictions] = []
     groups = _groups(runs)
     reference: ScoredJets | None = None
     for run in runs:
-        jets = _test_jets(run, data)
+        jets = _test_jets(run, data, part)
         if reference is None:
             reference = jets
         elif not _same_jets(jets, reference):
@@ -100,7 +120,9 @@ def predict_all(
                 f"{len(reference.rows)}), in another order or with other labels: compare runs whose classes, "
                 "data.selection and data.test agree, or use --data"
             )
-        say(f"{run.name}: {len(jets.rows)} test jets")
+        say(
+            f"{run.name}: {len(jets.rows)} {'training jets, each held out once' if part == 'folds' else 'test jets'}"
+        )
         for one in _predictions(run, jets, groups[run.name], mc_dropout, say):
             if any(_same_baseline(one, other) for other in found):
                 continue
@@ -138,39 +160,101 @@ def weighted(samples: Samples, section: DataSection) -> Samples:
     return dict(found)
 
 
-def _test_jets(run: Run, data: Sequence[str]) -> ScoredJets:
+def parts_of(runs: Sequence[Run], data: Sequence[str] = ()) -> list[Part]:
+    """What of the runs is evaluated, one report each: what the folds held out, and data.test where there is one."""
+    if data or not all(run.tagger.folds for run in runs):
+        return ["test"]
+    return ["folds", "test"] if all(run.tagger.config.data.test for run in runs) else ["folds"]
+
+
+def _test_jets(run: Run, data: Sequence[str], part: Part) -> ScoredJets:
     """The jets of `data`, or of the config's test samples, or those that its training held out."""
     config = run.tagger.config
     section = BaselinesSection.model_validate(run.document.get("baselines") or {})
+    extras = baselines.expressions(section)
+    if not data and part == "folds":
+        return _out_of_fold(run, extras | splits.columns(config))
     samples = weighted(samples_from(data), config.data) if data else config.data.test
-    if not isinstance(samples, dict) or (not samples and config.data.folds is not None):
-        return _held_out(run, baselines.expressions(section) | splits.columns(config))
+    if not isinstance(samples, dict) or (not samples and "fold" in run.tagger.card):
+        return _held_out(run, extras | splits.columns(config))
     if not samples:
         raise JettaggerError(
             f"{run.path}: no test jets: its config has no data.test, and --data is not given"
+            + (
+                "; of its training jets networks of other folds have seen the labels"
+                if _averaged(run)
+                else ""
+            )
         )
     _check_samples(run, samples)
-    prepared = prepare(
-        config, samples, role="--data" if data else "data.test", extras=baselines.expressions(section)
-    )
-    known = run.tagger.card["data"]["files"]
+    role = "--data" if data else "data.test"
+    if run.tagger.folds:
+        extras |= splits.fold_column(config.data.folds)
+    prepared = _with_advice(run, lambda: prepare(config, samples, role=role, extras=extras))
+    _check_unseen(run, prepared)
+    fold_J = run.tagger.folds_of(prepared.extras, where=role) if run.tagger.folds else None
+    return ScoredJets(prepared, np.arange(len(prepared)), "data" if data else "test", fold_J)
+
+
+def _with_advice(run: Run, prepare_them: Callable[[], Prepared]) -> Prepared:
+    """Adds to what is wrong with the branch of data.folds.by what else can be asked for."""
+    try:
+        return prepare_them()
+    except JettaggerError as error:
+        if not run.tagger.folds or splits.FOLD not in str(error):
+            raise
+        raise JettaggerError(
+            f"{error}\nIt tells which network of {run.name} never saw a jet. For jets that none of them was trained "
+            "on, ask for the mean over folds: --mean-over-folds"
+        ) from error
+
+
+def _check_unseen(run: Run, prepared: Prepared) -> None:
+    """Raises JettaggerError for a file that networks which score it were trained or validated on."""
+    data = run.tagger.card["data"]
+    # With folds, the networks that score a training jet are those that never saw it; but validation samples chose
+    # the epochs of all of them.
+    known = set(data.get("validation_files", ()) if run.tagger.folds else data["files"])
     for record in prepared.records:
         if record.identity in known:
             raise JettaggerError(f"{record.path}: {run.name} was trained or validated on this file")
-    return ScoredJets(prepared, np.arange(len(prepared)))
+
+
+def _out_of_fold(run: Run, extras: Mapping[str, str | int | float]) -> ScoredJets:
+    """All jets of the training samples, each to be scored by the networks of the fold that held it out.
+
+    The config is the bundle's own, and a jet's fold hangs on nothing else: also where files have been added since,
+    none of these networks was trained on the jet, nor validated on it.
+    """
+    config = run.tagger.config
+    assert config.data.folds is not None, "its tagger has folds"
+    prepared = prepare(config, config.data.train, role="data.train", extras=extras)
+    fold_J = splits.folds_of(prepared, config.data)
+    note = (
+        f"{run.name}: all {len(prepared)} training jets, each scored by networks of the fold that held it out "
+        f"(data.folds: k {config.data.folds.k}, by {config.data.folds.by}): neither their weights nor their best "
+        "epochs know it"
+    )
+    return ScoredJets(prepared, np.arange(len(prepared)), "folds", fold_J, (note,))
 
 
 def _held_out(run: Run, extras: Mapping[str, str | int | float]) -> ScoredJets:
-    """The jets of the training samples that are on the test side, or in the fold that was held out.
+    """The jets of the training samples that are on the test side, or in the one fold that was held out.
 
     The config is the bundle's own, and a jet's side hangs on nothing else: none of these was trained on, also
     where files have been added since.
     """
-    config = run.tagger.config
+    config, card = run.tagger.config, run.tagger.card
     prepared = prepare(config, config.data.train, role="data.train", extras=extras)
-    # Where there are folds and a test side, the fold's network has seen neither; the test side is common to all.
-    fold = run.tagger.card["fold"]["fold"] if isinstance(config.data.test, dict) else None
-    return ScoredJets(prepared, splits.split(prepared, config.data, fold).test)
+    # A bundle of format 1 may be that of one fold: its network has seen neither the fold nor the test side.
+    alone = card.get("fold", {}).get("fold") if isinstance(config.data.test, dict) else None
+    rows = splits.split(prepared, config.data, alone).test
+    fold_J = splits.folds_of(prepared, config.data)[rows] if run.tagger.folds else None
+    return ScoredJets(prepared, rows, "test" if alone is None else "fold", fold_J)
+
+
+def _averaged(run: Run) -> bool:
+    return "folds" in run.tagger.card and not run.tagger.folds
 
 
 def _left_out(run: Run, prepared: Prepared) -> tuple[str, ...]:
@@ -202,9 +286,8 @@ def _predictions(
     run: Run, jets: ScoredJets, group: str | None, mc_dropout: int, say: Callable[[str], None]
 ) -> list[Predictions]:
     prepared = jets.prepared
-    batches = Batches(prepared, jets.rows, BATCH, inputs=run.tagger.members[0].inputs)
-    scores = run.tagger.run(batch.inputs for batch in batches.epoch(0))
-    members = len(run.tagger.members)
+    scores = _scores(run.tagger, jets)
+    members = 1 if scores.members_MJC is None else len(scores.members_MJC)
     seed = run.document.get("training", {}).get("seed", 1)
     common = Predictions(
         name=run.name,
@@ -212,8 +295,9 @@ def _predictions(
         labels_N=jets.labels,
         weights_N=prepared.weights_J[jets.rows].astype(np.float64),
         spectators=jets.picked(prepared.spectators),
-        notes=_left_out(run, prepared),
+        notes=(*jets.notes, *_left_out(run, prepared), *_unsound(run)),
         seed=seed,
+        evaluated=jets.evaluated,
     )
     trained = run.tagger.card.get("trainings", [])
     network = replace(
@@ -229,38 +313,72 @@ def _predictions(
     if members > 1:
         kind = f" (ensemble of {members})"
         whole = replace(network, name=run.name + kind, group=None if group is None else group + kind)
-        found = [_single(network, scores), whole]
+        found = [_single(network, scores, run), whole]
     if mc_dropout:
         found += _mc_dropout(
-            run, batches, replace(network, members_MNC=None, history=(), group=None), mc_dropout, say
+            run, jets, replace(network, members_MNC=None, history=(), group=None), mc_dropout, say
         )
     return found + _baselines(run, jets, replace(common, group=None))
 
 
-def _single(network: Predictions, scores: Scores) -> Predictions:
-    """The ensemble's first member alone."""
+def _scores(scorer: Tagger, jets: ScoredJets, *, mc_dropout: int = 0) -> Scores:
+    """The tagger's scores of the jets, read from the prepared dataset."""
+
+    def inputs_of(positions: NDArray[np.int64]) -> Iterator[Inputs]:
+        rows = jets.rows[positions]
+        batches = Batches(jets.prepared, rows, BATCH, inputs=scorer.members[0].inputs)
+        return (batch.inputs for batch in batches.epoch(0))
+
+    return scorer.run_rows(len(jets.rows), inputs_of, jets.fold_J, mc_dropout=mc_dropout)
+
+
+def _unsound(run: Run) -> tuple[str, ...]:
+    """Notes of networks that are missing, have failed, or look so on the validation jets."""
+    card = run.tagger.card
+
+    def name(one: Mapping[str, Any]) -> str:
+        return (
+            f"member {one['member']}"
+            if one["fold"] is None
+            else f"fold {one['fold']}, member {one['member']}"
+        )
+
+    return (
+        *(
+            f"{run.name}: {name(one)} failed and is not part of it: {one['reason']}"
+            for one in card.get("failed", ())
+        ),
+        *(
+            f"{run.name}: {name(one)} was not trained to the end, and is not part of it"
+            for one in card.get("missing", ())
+        ),
+        *(f"{run.name}: {problem}" for problem in card.get("problems", ())),
+    )
+
+
+def _single(network: Predictions, scores: Scores, run: Run) -> Predictions:
+    """The ensemble's first member alone; with folds, that of each."""
     assert scores.members_MJC is not None
     first = scores.members_MJC[:1]
+    folds = [one["fold"] for one in _networks(run)]
+    histories = [network.history[folds.index(f)] for f in dict.fromkeys(folds)] if network.history else []
     seconds = network.training_seconds
     return replace(
         network,
         decomposition=decompose(first),
         members_MNC=first,
-        history=network.history[:1],
+        history=histories,
         training_seconds=None if seconds is None else seconds / len(scores.members_MJC),
     )
 
 
 def _mc_dropout(
-    run: Run, batches: Batches, common: Predictions, passes: int, say: Callable[[str], None]
+    run: Run, jets: ScoredJets, common: Predictions, passes: int, say: Callable[[str], None]
 ) -> list[Predictions]:
-    first = run.tagger.members[0]
-    if not any(layer.p > 0 for _, layer in dropout_layers(first)):
+    if not any(layer.p > 0 for _, layer in dropout_layers(run.tagger.members[0])):
         say(f"{run.name}: no MC dropout, since its network has no dropout")
         return []
-    single = replace(run.tagger, members=run.tagger.members[:1])
-    scores = single.run((batch.inputs for batch in batches.epoch(0)), mc_dropout=passes)
-    decomposition: Decomposition = scores.decomposition
+    decomposition = _scores(run.tagger.first_members(), jets, mc_dropout=passes).decomposition
     return [replace(common, name=f"{run.name} (MC dropout)", decomposition=decomposition)]
 
 
@@ -270,14 +388,27 @@ def _baselines(run: Run, jets: ScoredJets, common: Predictions) -> list[Predicti
     if section.cut is not None:
         scores_N = baselines.cut_scores(jets.picked(jets.prepared.extras))
         found.append(replace(common, name="cut", scores_N=scores_N, seed=None))
-    stored = run.path / "baselines" / "boosted_trees.npz"
-    if section.boosted_trees is not None and stored.is_file():
-        trees = baselines.load_trees(stored)
-        probabilities_JC = trees.probabilities(baselines.jet_features(jets.prepared, jets.rows))
+    probabilities_JC = None if section.boosted_trees is None else _trees_scores(run, jets)
+    if probabilities_JC is not None:
         found.append(
             replace(common, name="boosted trees", decomposition=decompose(probabilities_JC[np.newaxis]))
         )
     return found
+
+
+def _trees_scores(run: Run, jets: ScoredJets) -> NDArray[np.float64] | None:
+    """Probabilities of the boosted trees, (J, C), each jet's by those of its fold; None where they are not there."""
+    fold_J = np.full(len(jets.rows), -1) if jets.fold_J is None else jets.fold_J
+    scores_JC = np.empty((len(jets.rows), len(run.tagger.classes)))
+    for fold in np.unique(fold_J).tolist():
+        folder = run.path if jets.fold_J is None else run.path / f"fold_{fold}"
+        stored = folder / "baselines" / "boosted_trees.npz"
+        if not stored.is_file():
+            return None
+        of_fold = fold_J == fold
+        features = baselines.jet_features(jets.prepared, jets.rows[of_fold])
+        scores_JC[of_fold] = baselines.load_trees(stored).probabilities(features)
+    return scores_JC
 
 
 def _same_baseline(one: Predictions, other: Predictions) -> bool:
@@ -312,11 +443,17 @@ def _in_common(names: Sequence[str]) -> str:
     return shared.removesuffix("seed").rstrip("_-. ") or names[0]
 
 
+def _networks(run: Run) -> list[dict[str, Any]]:
+    """Member and fold of each network in the bundle."""
+    listed: list[dict[str, Any]] | None = run.tagger.card.get("networks")
+    return listed or [{"member": k, "fold": None} for k in range(len(run.tagger.members))]
+
+
 def _history(run: Run) -> tuple[tuple[dict[str, Any], ...], ...]:
-    """The epochs of each member's training, where the run directory is still around the bundle."""
-    files = [run.path / f"member_{k}" / "metrics.jsonl" for k in range(len(run.tagger.members))]
+    """The epochs of each network's training, where the run directory is still around the bundle."""
+    files = [run.path / Network(**one).name / "metrics.jsonl" for one in _networks(run)]
+    if not all(file.is_file() for file in files):
+        return ()
     return tuple(
-        tuple(json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
-        for file in files
-        if file.is_file()
+        tuple(json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()) for file in files
     )

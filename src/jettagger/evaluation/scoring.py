@@ -20,16 +20,24 @@ from jettagger.tagger import Scored
 
 
 def score_files(
-    bundle: Path, files: Sequence[str], output: Path, *, mc_dropout: int = 0, device: str = "cpu"
+    bundle: Path,
+    files: Sequence[str],
+    output: Path,
+    *,
+    mc_dropout: int = 0,
+    device: str = "cpu",
+    mean_over_folds: bool = False,
 ) -> int:
     """Scores all jets of `files` with a bundle, writes them to `output`, and returns how many they are.
 
     Columns: those of `Tagger.score`, with `file` (number of the file, from 0) and `entry` (in that file). They
-    are written chunk by chunk: memory does not grow with the number of jets.
+    are written chunk by chunk: memory does not grow with the number of jets. `mean_over_folds`: see
+    `Tagger.mean_over_folds`.
     """
     check_suffix(output)
     check_writable(output)
     scorer = tagger.load(bundle, device=device)
+    scorer = scorer.mean_over_folds() if mean_over_folds else scorer
     paths = find_files(list(files), where="predict")
     if output.resolve() in {Path(path).resolve() for path in paths}:
         raise JettaggerError(f"--output {output} is one of the files to be scored")

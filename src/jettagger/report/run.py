@@ -15,7 +15,7 @@ from jettagger.errors import JettaggerError
 from jettagger.evaluation.comparison import compare
 from jettagger.evaluation.output import check_suffix, write_scores
 from jettagger.evaluation.predictions import Predictions
-from jettagger.evaluation.runs import open_runs, predict_all
+from jettagger.evaluation.runs import open_runs, parts_of, predict_all
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.evaluation.table import format_table
 from jettagger.files import check_writable
@@ -31,9 +31,13 @@ def evaluate_runs(
     reference: str | None = None,
     container: str = "root",
     device: str = "cpu",
+    mean_over_folds: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Evaluates runs and bundles side by side and returns the path of the page.
+
+    Runs with folds are judged on their whole training sample, each jet by networks that never saw it, and, where
+    their configs have data.test, on that as well: in a report of its own in `output`/test.
 
     `data` are test files (`FILES` or `SAMPLE=FILES`) in place of those of the configs. How things are measured
     is taken from the first run's config; `reference` is the run or group that others are compared with.
@@ -44,17 +48,22 @@ def evaluate_runs(
     scores = output / f"predictions.{container}"
     check_suffix(scores)
     check_writable(output / "report.html")
-    runs = open_runs(paths, device=device)
+    runs = open_runs(paths, device=device, mean_over_folds=mean_over_folds)
     settings = EvaluationSection.model_validate(runs[0].document.get("evaluation") or {})
     if reference is not None:
         settings = settings.model_copy(update={"reference": reference})
     passes = settings.mc_dropout if mc_dropout is None else mc_dropout
-    predictions = predict_all(runs, data, mc_dropout=passes or 0, say=say)
-    evaluation = compare(predictions, settings)
-    say(format_table(evaluation.results))
-    page = write_report(evaluation, output)
-    write_scores(scores, _columns(predictions))
-    return page
+    first, *others = parts_of(runs, data)
+    pages = []
+    for part, folder in ((first, output), *((part, output / part) for part in others)):
+        predictions = predict_all(runs, data, mc_dropout=passes or 0, part=part, say=say)
+        evaluation = compare(predictions, settings)
+        say(format_table(evaluation.results))
+        pages.append(write_report(evaluation, folder))
+        write_scores(folder / scores.name, _columns(predictions))
+    for page in pages[1:]:
+        say(f"report on data.test: {page}")
+    return pages[0]
 
 
 def _prefixes(names: Sequence[str]) -> list[str]:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from jettagger.evaluation.predictions import Epoch
+from jettagger.advice import Epoch, advise_members
 from jettagger.evaluation.results import Result
-from jettagger.evaluation.training_curves import diagnose_members
 from jettagger.report.style import PALETTE, Drawing, Floats, panels, put_titles
 
 
@@ -52,7 +51,7 @@ def training_words(results: Sequence[Result]) -> list[tuple[str, tuple[str, ...]
     return [
         (result.name, sentences)
         for result in results
-        if (sentences := diagnose_members(result.history, len(result.classes)))
+        if (sentences := advise_members(result.history, len(result.classes)))
     ]
 
 

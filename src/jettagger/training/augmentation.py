@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from jettagger.batch import COORDINATES, Dense, Inputs, InputSpec, Packed
+from jettagger.batch import COORDINATES, Dense, Inputs, InputSpec, Packed, Rows
 from jettagger.errors import JettaggerError, unknown_name
 
 Reflections = Mapping[str, Sequence[str]]
@@ -41,9 +41,15 @@ class Mirror:
                 odd_RF = self._odd.setdefault(block, torch.zeros(shape, dtype=torch.bool))
                 odd_RF[number, columns[block].index(feature)] = True
 
-    def __call__(self, inputs: Inputs, generator: torch.Generator) -> Inputs:
-        """The inputs of some jets mirrored; which ones is drawn from `generator`."""
-        flip_BR = torch.rand(len(inputs), self.number, generator=generator, device=generator.device) < 0.5
+    def __call__(self, inputs: Inputs, generator: torch.Generator, rows: Rows | None = None) -> Inputs:
+        """The inputs of some jets mirrored; which ones is drawn from `generator`.
+
+        `rows` says which rows of a batch that ranks share they are: what is drawn for the batch is cut to them.
+        """
+        jets = len(inputs) if rows is None else rows.total
+        flip_BR = torch.rand(jets, self.number, generator=generator, device=generator.device) < 0.5
+        if rows is not None:
+            flip_BR = flip_BR[rows.first : rows.first + rows.count]
         jet_BF = inputs.jet_BF
         if jet_BF is not None and "jet" in self._odd:
             jet_BF = jet_BF * self._signs("jet", flip_BR)

@@ -2,7 +2,8 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ from numpy.typing import NDArray
 import jettagger
 from jettagger import metrics
 from jettagger.batch import Feature
-from jettagger.data.batches import Batches
 from jettagger.data.columns import Columns
 from jettagger.data.containers.base import Source
 from jettagger.data.prepared import Prepared
 from jettagger.data.reader import opening_of, source_of
 from jettagger.data.schema import DataConfig
-from jettagger.tagger import BATCH, CHECK_JETS, Tagger, save
-from jettagger.training import checkpoints
+from jettagger.tagger import CHECK_JETS, Network, Tagger, save
+from jettagger.training import checkpoints, outcome
+from jettagger.training.health import ScoredValidation, scored_validation
+from jettagger.training.outcome import Piece, Standing
 from jettagger.training.recipe import Recipe, member_folder, new_model
 from jettagger.training.sides import Sides
 
@@ -30,51 +32,56 @@ WORKING_POINTS = (0.3, 0.5, 0.8)
 """Efficiencies of a class for which the card gives thresholds."""
 
 
-def bundle(recipe: Recipe, sides: Sides, output: Path) -> Tagger:
-    """The tagger of all members' best epochs, saved and loaded again."""
+def bundle(
+    recipe: Recipe,
+    sides: Mapping[int | None, Sides],
+    output: Path,
+    standing: Standing,
+    say: Callable[[str], None] = print,
+) -> Tagger:
+    """The tagger of the best epochs of all trainings that have ended, saved and loaded again.
+
+    `sides` are those of each fold. A network that is not sound is part of it, and is named: see `health`.
+    """
     members = []
-    for member in range(recipe.ensemble.members):
-        model = new_model(recipe, sides, 0)
-        model.load_state_dict(checkpoints.load_weights(member_folder(output, member) / checkpoints.BEST))
+    for fold, member in standing.ended:
+        model = new_model(recipe, sides[fold], 0)
+        best = member_folder(output, member, fold) / checkpoints.BEST
+        model.load_state_dict(checkpoints.load_weights(best))
         members.append(model.eval())
-    bare = Tagger(recipe.data, tuple(members), {})
-    card = _card(recipe, sides, output) | _validation_figures(bare, sides)
+    networks = tuple(Network(member, fold) for fold, member in standing.ended)
+    bare = Tagger(recipe.data, tuple(members), {}, networks=networks)
+    seen = scored_validation(bare, sides)
+    for problem in seen.problems:
+        say(problem)
+    card = _card(recipe, sides, output, standing) | _validation_figures(bare.classes, seen)
     return save(
         output / "tagger",
-        tagger=Tagger(recipe.data, tuple(members), card),
+        tagger=replace(bare, card=card),
         document=recipe.document,
-        check_jets=_check_jets(recipe.data, sides.train),
+        check_jets=_check_jets(bare, next(iter(sides.values())).train),
     )
 
 
-def _card(recipe: Recipe, sides: Sides, output: Path) -> dict[str, Any]:
-    spec, folds = sides.train.spec, recipe.data.data.folds
-    folders = [member_folder(output, k) for k in range(recipe.ensemble.members)]
+def _card(
+    recipe: Recipe, sides: Mapping[int | None, Sides], output: Path, standing: Standing
+) -> dict[str, Any]:
+    one = next(iter(sides.values()))
+    folds = recipe.data.data.folds
     return {
         "name": output.resolve().name,
-        "classes": list(sides.train.classes),
+        "classes": list(one.train.classes),
         "inputs": {
-            "jet": [_described(feature) for feature in spec.jet],
-            **{c.name: [_described(feature) for feature in c.features] for c in spec.collections},
+            "jet": [_described(feature) for feature in one.train.spec.jet],
+            **{c.name: [_described(feature) for feature in c.features] for c in one.train.spec.collections},
         },
         "units": _units(recipe.data),
-        "data": {
-            "keys": sides.keys,
-            "files": {
-                record.identity: Path(record.path).name
-                for prepared in (sides.train, sides.validation)
-                for record in prepared.records
-            },
-            "training_jets": len(sides.train_rows),
-            "validation_jets": len(sides.validation_rows),
-            "counts": sides.train.counts,
-            "skipped": [
-                one._asdict() for one in dict.fromkeys((*sides.train.skipped, *sides.validation.skipped))
-            ],
-        },
-        **({} if folds is None else {"fold": {"k": folds.k, "by": folds.by, "fold": recipe.fold}}),
+        "data": _data(recipe.data, sides),
+        **({} if folds is None else {"folds": {"k": folds.k, "by": folds.by}}),
         "seed": recipe.training.seed,
-        "trainings": [json.loads((folder / "result.json").read_text(encoding="utf-8")) for folder in folders],
+        "trainings": [_training(output, piece) for piece in standing.ended],
+        "failed": [failure._asdict() for failure in standing.failed],
+        "missing": [piece._asdict() for piece in standing.missing],
         "versions": {
             "jettagger": jettagger.__version__,
             "python": platform.python_version(),
@@ -82,6 +89,33 @@ def _card(recipe: Recipe, sides: Sides, output: Path) -> dict[str, Any]:
         },
         "licence": "not stated",
     }
+
+
+def _data(data: DataConfig, sides: Mapping[int | None, Sides]) -> dict[str, Any]:
+    """The files and jets of the trainings; with folds, the numbers of jets are a list, fold after fold."""
+    one = next(iter(sides.values()))
+    training = [len(side.train_rows) for side in sides.values()]
+    validation = [len(side.validation_rows) for side in sides.values()]
+    both = (one.train, one.validation)
+    return {
+        "keys": one.keys,
+        "files": {
+            record.identity: Path(record.path).name for prepared in both for record in prepared.records
+        },
+        "validation_files": [record.identity for record in one.validation.records]
+        if isinstance(data.data.validation, dict)
+        else [],
+        "training_jets": training[0] if None in sides else training,
+        "validation_jets": validation[0] if None in sides else validation,
+        "counts": one.train.counts,
+        "skipped": [skip._asdict() for skip in dict.fromkeys((*one.train.skipped, *one.validation.skipped))],
+    }
+
+
+def _training(output: Path, piece: Piece) -> dict[str, Any]:
+    path = member_folder(output, piece.member, piece.fold) / outcome.RESULT
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result if piece.fold is None else {"fold": piece.fold, **result}
 
 
 def _units(data: DataConfig) -> str:
@@ -101,37 +135,32 @@ def _described(feature: Feature) -> dict[str, Any]:
     }
 
 
-def _validation_figures(tagger: Tagger, sides: Sides) -> dict[str, Any]:
+def _validation_figures(classes: Sequence[str], seen: ScoredValidation) -> dict[str, Any]:
     """Figures and working points on the validation jets: a first look, since these jets chose the epoch."""
-    rows = sides.validation_rows
-    batches = Batches(sides.validation, rows, BATCH, inputs=tagger.members[0].inputs)
-    probabilities_JC = tagger.run(batch.inputs for batch in batches.epoch(0)).decomposition.probabilities_NC
-    labels_J, weights_J = sides.validation.labels_J[rows], sides.validation.weights_J[rows]
     figures = {}
     working_points: dict[str, dict[str, float]] = {}
-    for index, name in enumerate(tagger.classes):
-        ranking = metrics.rank(probabilities_JC[:, index], labels_J == index, weights_J)
+    for index, name in enumerate(classes):
+        ranking = metrics.rank(seen.probabilities_JC[:, index], seen.labels_J == index, seen.weights_J)
         points = metrics.roc_points(ranking, WORKING_POINTS)
         figures[f"auc {name} against the rest"] = metrics.auc(ranking).value
         working_points[name] = {
             f"{efficiency:g}": float(threshold)
             for efficiency, threshold in zip(WORKING_POINTS, points.threshold_G, strict=True)
         }
-    figures["nll"] = metrics.nll(probabilities_JC, labels_J, weights_J).value
-    return {"validation": figures, "working_points": working_points}
+    figures["nll"] = metrics.nll(seen.probabilities_JC, seen.labels_J, seen.weights_J).value
+    return {"validation": figures, "working_points": working_points, "problems": list(seen.problems)}
 
 
-def _check_jets(data: DataConfig, prepared: Prepared) -> dict[str, Any]:
+def _check_jets(tagger: Tagger, prepared: Prepared) -> dict[str, Any]:
     """The raw branches of the first jets of each class's first file."""
     found: dict[str, Any] = {}
     records = {record.sample: record for record in reversed(prepared.records)}
     per_file = max(CHECK_JETS // len(records), 1)
     parts = []
     for record in records.values():
-        source = source_of(record.path, opening_of(data))
-        columns = Columns(data)
-        branches = columns.input_branches(source.branches, where=record.path)
-        parts.append(_with_jets(columns, source, branches, per_file))
+        source = source_of(record.path, opening_of(tagger.config))
+        branches = tagger.branches(source.branches, where=record.path)
+        parts.append(_with_jets(Columns(tagger.config), source, branches, per_file))
     # Where files order their branches differently, one may stand for a collection here and another there.
     for name in sorted(set.intersection(*(set(part) for part in parts))):
         found[name] = _concatenated([part[name] for part in parts])

@@ -13,19 +13,25 @@ from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
 from jettagger.training.state import EpochRecord
 
-FORMAT = 1
+FORMAT = 2
 """Raised by hand when what a checkpoint holds changes."""
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
 METRICS = "metrics.jsonl"
 
+RANKS = "number of ranks"
+"""Key of what must be equal on resuming, though another number is allowed: it rounds sums in another order."""
+
 FREE = {
     "training.device",
     "training.threads",
     "training.checkpoint_seconds",
     "training.tensorboard",
+    "training.ranks",
+    "training.rank_timeout",
     "ensemble.members",
+    RANKS,
 }
 """Keys of the config that may change on resuming: they decide where and how long, not what is computed."""
 
@@ -81,7 +87,13 @@ def load_last(
         state: dict[str, Any] = content["state"]
         if newest is not None and state["step"] > newest:
             continue
-        if remarks or path.name == PREVIOUS:
+        before, now = content["config"].get(RANKS, 1), config.get(RANKS, 1)
+        if before != now:
+            remarks.append(
+                f"the number of ranks changes from {before} to {now}: the result is the same to rounding, not to the"
+                " last bit"
+            )
+        if len(remarks) > (before != now) or path.name == PREVIOUS:
             remarks.append(f"going on from {path}, step {state['step']}")
         return state, remarks
     if remarks:
@@ -118,18 +130,18 @@ def clear_leftovers(directory: Path) -> None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    torch.save({"format": FORMAT, "sha256": _digest(content), "content": content}, path)
+    torch.save({"format": FORMAT, "sha256": digest(content), "content": content}, path)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         file = torch.load(path, map_location="cpu", weights_only=True)
-        found, digest, content = file["format"], file["sha256"], file["content"]
+        found, checksum, content = file["format"], file["sha256"], file["content"]
     except Exception as error:  # a damaged zip or pickle fails in many ways
         raise BrokenCheckpoint(f"damaged or not a checkpoint ({type(error).__name__})") from error
     if found != FORMAT:
         raise BrokenCheckpoint(f"written in format {found}, this version reads format {FORMAT}")
-    if digest != _digest(content):
+    if checksum != digest(content):
         raise BrokenCheckpoint("damaged, its checksum does not match")
     return dict(content)
 
@@ -143,7 +155,8 @@ def _whole(value: Any) -> Any:
     return [_whole(item) for item in value] if isinstance(value, list) else value
 
 
-def _digest(content: Any) -> str:
+def digest(content: Any) -> str:
+    """Hexadecimal SHA-256 of plain values and tensors."""
     checksum = hashlib.sha256()
     _add(checksum, content)
     return checksum.hexdigest()

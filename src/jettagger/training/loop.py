@@ -7,33 +7,42 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from itertools import count
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from jettagger.advice import advise
 from jettagger.batch import Batch, Inputs
 from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
 from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.randomness import key
 from jettagger.training import checkpoints
+from jettagger.training.averages import average_of, measure_statistics
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
+from jettagger.training.l1 import l1_penalty
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.schema import TrainingSection
-from jettagger.training.state import EpochRecord, EpochSums, TrainingState, start_average
+from jettagger.training.sharing import kept_together, same_start, share_statistics, unshared
+from jettagger.training.state import EpochRecord, EpochSums, TrainingState
 from jettagger.training.step import look, make_step
 from jettagger.training.tensorboard import Log
 from jettagger.training.training import MemberResult, Training
 from jettagger.training.validation import validate
 
+ASK_EVERY = 8
+"""Batches between two moments at which ranks tell each other whether a signal has come."""
+
 
 def train_member(training: Training, *, resume: bool = False) -> MemberResult:
-    """Trains the network, or goes on with its training; at the end the model holds the best epoch's weights.
+    """Trains the network, or goes on with its training; at the end the model holds the weights that are kept:
+    the best epoch's, or the mean that `training.swa` asks for.
 
     The model has its initial weights and its normalisation. Raises JettaggerError when the folder holds a
     training and `resume` is not asked for, or when the loss becomes NaN or infinite.
@@ -43,7 +52,7 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     with threads(training.section.threads), noted():
         training.model.to(training.hardware.device)
         state = start(training, resume=resume)
-        log = Log(training.directory, training.section.tensorboard, state.step)
+        log = Log(training.directory, training.section.tensorboard and training.ranks.first, state.step)
         while not finished(training.section, state):
             _train_epoch(training, state)
             close_epoch(training, state, log)
@@ -52,9 +61,15 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
 
 
 def conclude(training: Training, state: TrainingState) -> MemberResult:
-    """The model gets the best epoch's weights, and the folder its `best.pt`."""
-    training.model.load_state_dict(state.best.weights)
-    weights = checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
+    """The model gets the weights that are kept, and the folder its `best.pt`."""
+    mean_loss = None if training.section.swa is None else _take_mean(training, state)
+    if mean_loss is None:
+        training.model.load_state_dict(state.best.weights)
+    share_statistics(training.model, None)
+    epoch = state.best.epoch if mean_loss is None else state.epoch
+    weights = training.directory / checkpoints.BEST
+    if training.ranks.first:
+        checkpoints.save_best(training.directory, epoch, training.model.state_dict())
     return MemberResult(
         member=training.member,
         weights=weights,
@@ -64,6 +79,8 @@ def conclude(training: Training, state: TrainingState) -> MemberResult:
         stopped_early=state.epoch < training.section.epochs,
         seconds=sum(record.seconds for record in state.history),
         jets=training.train.jets * state.epoch,
+        mean_loss=mean_loss,
+        advice=advise([asdict(record) for record in state.history], training.classes),
     )
 
 
@@ -72,26 +89,38 @@ def start(training: Training, *, resume: bool, newest: int | None = None) -> Tra
 
     Checkpoints from after step `newest` are passed over.
     """
-    section, directory = training.section, training.directory
+    section, ranks = training.section, training.ranks
+    same_start(ranks, training.model)
+    if section.sync_batch_norm:
+        share_statistics(training.model, ranks)
     state = TrainingState(training.model, build_optimiser(training.model, section.optimiser))
-    if section.ema is not None:
-        state.average = start_average(training.model)
+    state.average = average_of(training.model, section, training.steps)
+    content = ranks.first_does(lambda: _found(training, resume, newest))
+    if content is not None:
+        state.restore(content)
+    if resume:
+        training.progress.say(f"resuming after step {state.step} of {training.steps}")
+    if ranks.first:
+        with written_aside(training.directory / checkpoints.METRICS) as aside:
+            aside.write_text("".join(_line(record) for record in state.history), encoding="utf-8")
+    return state
+
+
+def _found(training: Training, resume: bool, newest: int | None) -> dict[str, Any] | None:
+    """The last checkpoint, where there is one and it is asked for."""
+    directory = training.directory
     used = any((directory / name).exists() for name in (checkpoints.LAST, checkpoints.PREVIOUS))
     if used and not resume:
         raise JettaggerError(
             f"{directory} holds a training: --resume goes on with it, or choose another --output"
         )
-    if resume:
-        checkpoints.clear_leftovers(directory)
-        content, remarks = checkpoints.load_last(directory, identity_of(training), newest=newest)
-        for remark in remarks:
-            training.progress.say(remark)
-        if content is not None:
-            state.restore(content)
-        training.progress.say(f"resuming after step {state.step} of {training.steps}")
-    with written_aside(directory / checkpoints.METRICS) as aside:
-        aside.write_text("".join(_line(record) for record in state.history), encoding="utf-8")
-    return state
+    if not resume:
+        return None
+    checkpoints.clear_leftovers(directory)
+    content, remarks = checkpoints.load_last(directory, identity_of(training), newest=newest)
+    for remark in remarks:
+        training.progress.say(remark)
+    return content
 
 
 def _train_epoch(training: Training, state: TrainingState) -> None:
@@ -110,7 +139,7 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
             now = time.monotonic()
             state.sums.seconds, began = state.sums.seconds + now - began, now
             interval = training.section.checkpoint_seconds
-            if interval is not None and now - saved > interval:
+            if training.ranks.first and interval is not None and now - saved > interval:
                 _save(training, state)
                 saved = time.monotonic()
     look(training, state)
@@ -118,12 +147,15 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     assert state.step == expected, (
         f"an epoch has {training.train.steps} batches, got {state.step - expected} more"
     )
+    remark = kept_together(training.ranks, training.model)
+    if remark is not None:
+        training.progress.say(remark)
 
 
 def _guarded(training: Training, state: TrainingState, batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches. What is learned is saved when a signal asks for the end, or when the next batch cannot be had."""
     waiting = iter(batches)
-    while True:
+    for number in count():
         try:
             batch = next(waiting, None)
         except (JettaggerError, OSError) as error:
@@ -133,7 +165,10 @@ def _guarded(training: Training, state: TrainingState, batches: Iterable[Batch])
         if batch is None:
             return
         yield batch
-        if (name := asked_to_stop()) is not None:
+        name = asked_to_stop()
+        if training.ranks.world > 1:
+            name = training.ranks.agreed(name) if number % ASK_EVERY == 0 else None
+        if name is not None:
             _save(training, state)
             raise Interrupted(name, training.directory, state.step)
 
@@ -141,7 +176,8 @@ def _guarded(training: Training, state: TrainingState, batches: Iterable[Batch])
 def _save(training: Training, state: TrainingState) -> None:
     """A checkpoint of a state that is known to be finite."""
     look(training, state)
-    checkpoints.save_last(training.directory, identity_of(training), state.content())
+    if training.ranks.first:
+        checkpoints.save_last(training.directory, identity_of(training), state.content())
 
 
 def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
@@ -149,11 +185,11 @@ def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     began, section, sums = time.monotonic(), training.section, state.sums
     training.model.eval()
     with fed(training.validation.epoch(0), training.hardware.device) as batches:
-        found = validate(_network(training, state), _guarded(training, state, batches), training.hardware)
+        guarded = _guarded(training, state, batches)
+        found = validate(_network(training, state), guarded, training.hardware, training.ranks)
     if sums.weights <= 0:
-        raise JettaggerError(
-            f"the weights of the training jets add up to {sums.weights:.4g}: check weights.event"
-        )
+        message = f"the weights of the training jets add up to {sums.weights:.4g}: check weights.event"
+        raise training.ranks.of_all(JettaggerError(message))
     if found.bad is not None:
         _stop_in_validation(training, state, found.bad)
     record = EpochRecord(
@@ -167,20 +203,43 @@ def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
         gradient_norm=sums.norms / training.train.steps,
         seconds=sums.seconds + time.monotonic() - began,
         jets_per_second=sums.jets / max(sums.seconds, 1e-9),
+        clipped=sums.clipped / training.train.steps,
+        l1=l1_penalty(training.model, section.l1),
     )
     state.plateau.observe(found.loss, section.schedule)
-    weights = training.model.state_dict() if state.average is None else state.average
+    weights = training.model.state_dict() if section.ema is None else state.average
+    assert weights is not None
     stopping = section.early_stopping
     best = state.best.observe(record, weights, stopping.min_delta if stopping else 0.0)
     state.history.append(record)
     state.sums = EpochSums()
-    if best:
-        checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
-    checkpoints.save_last(training.directory, identity_of(training), state.content())
-    with (training.directory / checkpoints.METRICS).open("a", encoding="utf-8") as lines:
-        lines.write(_line(record))
+    if training.ranks.first:
+        if best:
+            checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
+        checkpoints.save_last(training.directory, identity_of(training), state.content())
+        with (training.directory / checkpoints.METRICS).open("a", encoding="utf-8") as lines:
+            lines.write(_line(record))
     log.add(record)
     training.progress.end(record, best=best)
+
+
+def _take_mean(training: Training, state: TrainingState) -> float:
+    """Puts the equal mean of the weights into the model; its validation loss."""
+    assert state.average is not None
+    model, device = training.model, training.hardware.device
+    model.load_state_dict(state.average)
+    share_statistics(model, training.ranks)
+    with fed(training.train.epoch(0), device) as batches:
+        measure_statistics(model, batches, training.hardware)
+    with fed(training.validation.epoch(0), device) as batches:
+        found = validate(model, batches, training.hardware, training.ranks)
+    if found.bad is not None:
+        _stop_in_validation(training, state, found.bad)
+    training.progress.say(
+        f"mean of {state.averaged} weights: validation {found.loss:.4f} (best epoch, {state.best.epoch}: "
+        f"{state.best.loss:.4f})"
+    )
+    return found.loss
 
 
 def finished(section: TrainingSection, state: TrainingState) -> bool:
@@ -190,9 +249,9 @@ def finished(section: TrainingSection, state: TrainingState) -> bool:
 
 
 def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Tensor]:
-    """The network that is validated and kept: with the mean of its weights, where there is one."""
+    """The network that is validated after an epoch: with the running mean of its weights, where there is one."""
     model, average = training.model, state.average
-    if average is None:
+    if average is None or training.section.ema is None:
         return model
     return lambda inputs: functional_call(model, average, (inputs,))
 
@@ -200,7 +259,12 @@ def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Ten
 def identity_of(training: Training) -> dict[str, Any]:
     """What must be equal on resuming."""
     precision = "bfloat16" if training.hardware.bfloat16 else "float32"
-    return {**training.config, "member": training.member, "precision in use": precision}
+    return {
+        **training.config,
+        "member": training.member,
+        "precision in use": precision,
+        checkpoints.RANKS: training.ranks.world,
+    }
 
 
 def _line(record: EpochRecord) -> str:
@@ -208,8 +272,10 @@ def _line(record: EpochRecord) -> str:
 
 
 def _stop_in_validation(training: Training, state: TrainingState, number: int) -> NoReturn:
-    batch = next(training.validation.epoch(0, number)).to(training.hardware.device)
+    validation = training.validation if training.whole is None else training.whole[1]
+    batch = next(validation.epoch(0, number)).to(training.hardware.device)
     where, facts = f"the validation after epoch {state.epoch + 1}", [f"after step {state.step}"]
-    error = not_finite(training.model, batch, training.hardware, training.section, where, facts)
+    with unshared(training.model, training.rows):
+        error = not_finite(training.model, batch, training.hardware, training.section, where, facts)
     error.step = state.step
-    raise error
+    raise training.ranks.of_all(error)

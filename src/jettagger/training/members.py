@@ -5,33 +5,26 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jettagger import yaml_source
+from jettagger.advice import Advice
 from jettagger.batch import InputSpec
 from jettagger.data.batches import POOL_BYTES, Batches, bytes_per_jet
+from jettagger.data.resident import Resident
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights, weights_of
-from jettagger.errors import JettaggerError
-from jettagger.files import write_json, written_aside
+from jettagger.files import write_json
 from jettagger.tagger import BATCH
 from jettagger.training import checkpoints
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import Hardware
+from jettagger.training.distribution import Ranks
 from jettagger.training.diagnosis import NotFiniteError
-from jettagger.training.execution import (
-    FEWEST,
-    MOST_MEMBERS,
-    Execution,
-    asked_for,
-    measured,
-    not_vectorised,
-    rule,
-    store,
-)
+from jettagger.training.execution import FEWEST, MOST_MEMBERS, Execution, asked_for, measured, not_vectorised, rule, store
 from jettagger.training.execution import stored as execution_of
 from jettagger.training.feeding import kept_on
 from jettagger.training.loop import train_member
-from jettagger.training.outcome import RESULT, MemberFailure, has_ended, read_failure, write_failure
+from jettagger.training.outcome import RESULT, MemberFailure, has_ended, piece_name, read_failure, write_failure
 from jettagger.training.progress import Progress
-from jettagger.training.recipe import Recipe, member_folder, new_model
+from jettagger.training.recipe import Recipe, fold_folder, member_folder, new_model
+from jettagger.training.sharing import DropoutRows
 from jettagger.training.sides import Sides
 from jettagger.training.training import MemberResult, Training
 from jettagger.training.trial import attempt
@@ -51,36 +44,33 @@ def train_members(
     hardware: Hardware,
     resume: bool,
     say: Callable[[str], None],
+    ranks: Ranks = Ranks(),  # noqa: B008 - it is immutable
 ) -> list[MemberResult]:
-    """Trains the members, or goes on with them, or reads what came of them.
+    """Trains the members, or goes on with them, or reads what came of them; each of them by all `ranks`.
 
     A member whose loss becomes NaN or infinite leaves `failed.json`, and the others are trained; the results are those
-    of the members that have ended. Raises JettaggerError when none has, or the only one asked for failed.
+    of the members that have ended. Ranks that share batches end together where one member fails.
     """
-    folders = {k: member_folder(output, k) for k in members}
-    results = {k: _read_result(folder) for k, folder in folders.items() if resume and has_ended(folder)}
-    before = (read_failure(folder) for folder in folders.values() if resume)
-    failed = {failure.member: failure for failure in before if failure is not None}
+    group = Group(recipe, sides, weights, output, hardware, say, ranks)
+    results, failed = ranks.first_does(lambda: _before(group, members if resume else ()))
     for failure in failed.values():
         say(f"{failure} (--overwrite --member {failure.member} trains it anew)")
-    group = Group(recipe, sides, weights, output, hardware, say)
     done = {*results, *failed}
     for chunk, execution in _chunks(group, members, done):
         for ending in _train_chunk(group, chunk, execution, done, resume):
+            folder = group.folder(ending.member)
             if isinstance(ending, MemberResult):
-                write_json(folders[ending.member] / RESULT, _result_document(ending))
                 results[ending.member] = ending
+                if ranks.first:
+                    write_json(folder / RESULT, _result_document(ending))
                 continue
-            failed[ending.member] = MemberFailure(ending.member, recipe.fold, str(ending.error), ending.step)
-            write_failure(folders[ending.member], failed[ending.member])
-            if len(members) == 1:
+            failure = MemberFailure(ending.member, recipe.fold, str(ending.error), ending.step)
+            failed[ending.member] = failure
+            if ranks.first:
+                write_failure(folder, failure)
+            if ranks.world > 1:
                 raise ending.error
-            say(str(failed[ending.member]))
-    if not results:
-        raise JettaggerError("\n".join(["no member could be trained:", *map(str, failed.values())]))
-    if failed:
-        numbers = ", ".join(map(str, sorted(failed)))
-        say(f"{len(failed)} of {len(members)} members failed ({numbers}); the others are trained")
+            say(str(failure))
     return [results[k] for k in sorted(results)]
 
 
@@ -93,6 +83,26 @@ class Group(NamedTuple):
     output: Path
     hardware: Hardware
     say: Callable[[str], None]
+    ranks: Ranks
+
+    def folder(self, member: int) -> Path:
+        """Where a member lies."""
+        return member_folder(self.output, member, self.recipe.fold)
+
+    @property
+    def home(self) -> Path:
+        """Where the members lie side by side."""
+        return fold_folder(self.output, self.recipe.fold)
+
+
+def _before(
+    group: Group, members: Sequence[int]
+) -> tuple[dict[int, MemberResult], dict[int, MemberFailure]]:
+    """The members that have ended or failed before. With the same numbers they would fail again."""
+    folders = {k: group.folder(k) for k in members}
+    results = {k: _read_result(folder) for k, folder in folders.items() if has_ended(folder)}
+    failures = {k: failure for k, folder in folders.items() if (failure := read_failure(folder)) is not None}
+    return results, failures
 
 
 def _chunks(group: Group, members: Sequence[int], done: Set[int]) -> Iterator[tuple[list[int], Execution]]:
@@ -111,19 +121,21 @@ def _chunks(group: Group, members: Sequence[int], done: Set[int]) -> Iterator[tu
 def _execution(group: Group, members: Sequence[int]) -> Execution:
     """What the config asks for, else what the run began with, else by rule or trial; it is kept in the run.
 
-    A member that is trained by itself, in a job of its own, decides nothing for the others.
+    A member that is trained by itself, in a job of its own, and a part of an ensemble decide nothing for the others.
     """
-    section, folder, alone = group.recipe.ensemble, group.output, len(members) == 1
-    asked, kept = asked_for(section, len(members)), execution_of(folder)
+    section, whole = group.recipe.ensemble, len(members) == group.recipe.ensemble.members
+    if group.ranks.world > 1:
+        return Execution("loop", 1, "several ranks share its batches")
+    asked, kept = asked_for(section, len(members)), execution_of(group.home)
     if asked is None and kept is not None:
         return kept._replace(chunk=min(kept.chunk, len(members)))
-    if asked is None and alone:
+    if asked is None and len(members) == 1:
         return Execution("loop", 1, "a single member")
     found = asked
     if found is None or found.way == "vectorised":
         found = _possible(group, members, found)
-    if not alone:
-        store(folder, found)
+    if whole and len(members) > 1:
+        store(group.home, found)
     return found
 
 
@@ -166,10 +178,9 @@ def _train_chunk(
     group: Group, members: Sequence[int], execution: Execution, done: Set[int], resume: bool
 ) -> Iterator[MemberResult | Failed]:
     """Trains those members of a chunk that are not done."""
-    _write_config(group.recipe, group.output)
     if execution.way == "vectorised":
-        open_or_lost = [k for k in members if not has_ended(member_folder(group.output, k)) or not resume]
-        yield from train_together(_trainings(group, open_or_lost), resume=resume, failed=done)
+        kept = [k for k in members if k not in done or not has_ended(group.folder(k))]
+        yield from train_together(_trainings(group, kept), resume=resume, failed=done)
         return
     for member in [k for k in members if k not in done]:
         [training] = _trainings(group, [member])
@@ -181,43 +192,61 @@ def _train_chunk(
 
 def _trainings(group: Group, members: Sequence[int], *, quiet: bool = False) -> list[Training]:
     """The members' trainings at their start. Jets that they have in common are held once."""
-    recipe, vary, found, shared = group.recipe, group.recipe.ensemble.vary, [], None
-    section = recipe.training
+    recipe, apart, ranks, found = group.recipe, jets_differ(group.recipe), group.ranks, []
+    section, vary, held = recipe.training, recipe.ensemble.vary, None
     for member in members:
         sides = member_sides(recipe, group.sides, member)
         stream = member if "batches" in vary else 0
         model = new_model(recipe, sides, member if "initialisation" in vary else 0)
-        if shared is None or jets_differ(recipe):
-            weights = training_weights(recipe, sides) if jets_differ(recipe) else group.weights
-            train, validation = batches(recipe, sides, weights, stream, model.inputs)
-            shared = train, kept_on(train, group.hardware.device), validation
-        train, kept, validation = shared
-        for warning in model.fit_inputs(train.sample(NORMALISATION_JETS, section.seed)):
+        weights = training_weights(recipe, sides) if apart else group.weights
+        if held is None or apart:
+            held = _Held.of(recipe, sides, weights, model.inputs, group.hardware, ranks)
+        for warning in model.fit_inputs(held.train.sample(NORMALISATION_JETS, section.seed)):
             if not quiet:
                 group.say(f"  {warning}")
         found.append(
             Training(
                 model=model,
-                train=kept.reshuffled((section.seed, stream)),
-                validation=validation,
+                train=held.kept.reshuffled((section.seed, stream)),
+                validation=held.validation,
                 section=section,
-                directory=member_folder(group.output, member),
+                directory=group.folder(member),
                 hardware=group.hardware,
                 config=identity(recipe, sides),
-                progress=Progress(f"member {member}", section.epochs),
+                progress=Progress(piece_name(recipe.fold, member), section.epochs, quiet=not ranks.first),
                 member=member,
                 stream=stream,
                 mirror=Mirror(section.reflections, sides.train.spec) if section.reflections else None,
+                ranks=ranks,
+                rows=DropoutRows(model, model.inputs) if ranks.world > 1 else None,
+                whole=batches(recipe, sides, weights, stream, model.inputs) if ranks.world > 1 else None,
+                classes=len(sides.train.classes),
             )
         )
     return found
 
 
-def _write_config(recipe: Recipe, output: Path) -> None:
-    """Leaves the resolved config in the run; what members have been trained with stays."""
-    if not (output / "config.yaml").exists() or not any(output.glob("member_*")):
-        with written_aside(output / "config.yaml") as aside:
-            aside.write_text(yaml_source.write(dict(recipe.document)), encoding="utf-8")
+class _Held(NamedTuple):
+    """Jets of one or several members."""
+
+    train: Batches
+    kept: Batches | Resident
+    """The same, on the device where they fit."""
+    validation: Batches
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        sides: Sides,
+        weights: TrainingWeightsResult,
+        inputs: InputSpec,
+        hardware: Hardware,
+        ranks: Ranks,
+    ) -> "_Held":
+        """Those of a split."""
+        train, validation = batches(recipe, sides, weights, 0, inputs, ranks)
+        return cls(train, kept_on(train, hardware.device), validation)
 
 
 def identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
@@ -243,9 +272,14 @@ def training_weights(recipe: Recipe, sides: Sides) -> TrainingWeightsResult:
 
 
 def batches(
-    recipe: Recipe, sides: Sides, weights: TrainingWeightsResult, stream: int, inputs: InputSpec
+    recipe: Recipe,
+    sides: Sides,
+    weights: TrainingWeightsResult,
+    stream: int,
+    inputs: InputSpec,
+    ranks: Ranks = Ranks(),  # noqa: B008 - it is immutable
 ) -> tuple[Batches, Batches]:
-    """Training and validation in batches; jets whose training weight is 0 are left out."""
+    """Training and validation in batches, or one rank's part of them; jets whose training weight is 0 are left out."""
     trained_R = weights.factor_R > 0
     rows, factor = sides.train_rows[trained_R], weights.factor_R[trained_R]
     sampling = recipe.data.weights.training.method == "sampling"
@@ -257,8 +291,12 @@ def batches(
         factor_R=factor if sampling else None,
         shuffle=(recipe.training.seed, stream),
         inputs=inputs,
+        rank=ranks.rank,
+        ranks=ranks.world,
     )
-    return train, Batches(sides.validation, sides.validation_rows, BATCH, inputs=inputs)
+    return train, Batches(
+        sides.validation, sides.validation_rows, BATCH, inputs=inputs, rank=ranks.rank, ranks=ranks.world
+    )
 
 
 def _result_document(result: MemberResult) -> dict[str, Any]:
@@ -269,9 +307,12 @@ def _result_document(result: MemberResult) -> dict[str, Any]:
         "stopped_early": result.stopped_early,
         "seconds": result.seconds,
         "jets": result.jets,
+        "mean_loss": result.mean_loss,
+        "advice": [one._asdict() for one in result.advice],
     }
 
 
 def _read_result(folder: Path) -> MemberResult:
     stored = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    stored["advice"] = tuple(Advice(**one) for one in stored["advice"])
     return MemberResult(**stored, weights=folder / checkpoints.BEST, history=checkpoints.load_history(folder))

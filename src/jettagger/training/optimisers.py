@@ -1,74 +1,100 @@
-"""Optimisers, and the learning rate as a function of the step."""
+"""Optimisers: how the weights follow the gradient.
 
-import math
-from dataclasses import dataclass
+All of them are elementwise: a weight's step depends on its own gradients and state only. The weights of several
+networks may be stacked along a new first axis and make the same steps as alone. Clipping is not elementwise, and
+no part of them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from jettagger.training.schema import OptimiserSection, ScheduleSection
+from jettagger.training.lion import Lion
+from jettagger.training.lookahead import Lookahead
+from jettagger.training.optimiser_schema import OptimiserSection
 
-DEFAULT_DECAY = {"adamw": 0.01, "adam": 0.0, "sgd": 0.0}
+DEFAULT_DECAY = {"adamw": 0.01, "lion": 0.1}
+"""0 for the others."""
 
 
 def build_optimiser(model: nn.Module, section: OptimiserSection) -> torch.optim.Optimizer:
-    """The optimiser of the section over the model's parameters that are trained.
-
-    Vectors (biases, scales and shifts of normalisations) do not decay: they have few entries, and pulling a
-    scale to 0 fights the normalisation. The fused kernels are used: one pass over memory, 3 × faster than one
-    operation a tensor on a CPU, and as reproducible.
-    """
-    decay = DEFAULT_DECAY[section.name] if section.weight_decay is None else section.weight_decay
+    """The optimiser of the section over the model's parameters that are trained."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [{"params": trained, "weight_decay": 0.0}]
-    if decay > 0:
-        matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-        pairs = ((matrices, decay), (vectors, 0.0))
-        groups = [{"params": params, "weight_decay": d} for params, d in pairs if params]
-    if section.name == "sgd":
-        return torch.optim.SGD(
-            groups, lr=section.lr, momentum=section.momentum, nesterov=section.nesterov, fused=True
-        )
-    kind = torch.optim.AdamW if section.name == "adamw" else torch.optim.Adam
-    first, second = section.betas
-    return kind(groups, lr=section.lr, betas=(first, second), eps=section.epsilon, fused=True)
+    return optimiser_over(trained, [is_matrix(parameter) for parameter in trained], section)
 
 
-def rate(step: int, steps: int, section: ScheduleSection) -> float:
-    """Learning rate of step 0 … steps - 1, as a fraction of the highest; `plateau` multiplies its own on top.
+def is_matrix(parameter: Tensor) -> bool:
+    """Whether a network's parameter holds weights between layers; else it is a bias, or scales or shifts."""
+    return parameter.ndim > 1
 
-    The warm-up follows half a cosine from `initial` to 1, which is reached after `warm_up` of the steps.
-    one_cycle (arXiv:1708.07120, momentum held constant) and cosine (arXiv:1608.03983, one period) then follow
-    half a cosine down to `final`, which is the rate of the last step.
+
+def optimiser_over(
+    parameters: Sequence[Tensor], decays: Sequence[bool], section: OptimiserSection
+) -> torch.optim.Optimizer:
+    """The optimiser of the section over these parameters, which may be stacks over several networks.
+
+    `decays`: whether a parameter decays. Vectors do not: they have few entries, and pulling a scale to 0 fights the
+    normalisation. Fused kernels are used where there are: one pass over memory, 3 × faster than one operation a
+    tensor on a CPU, and as reproducible; where there are none, operations on all tensors at once.
     """
-    share = (0.3 if section.name == "one_cycle" else 0.0) if section.warm_up is None else section.warm_up
-    rising = round(share * steps)
-    if step < rising:
-        return _half_cosine(section.initial, 1.0, step / rising)
-    if section.name in ("one_cycle", "cosine"):
-        return _half_cosine(1.0, section.final, (step - rising) / max(steps - 1 - rising, 1))
-    return 1.0
+    decay = DEFAULT_DECAY.get(section.name, 0.0) if section.weight_decay is None else section.weight_decay
+    groups = [{"params": list(parameters), "weight_decay": 0.0}]
+    if decay > 0:
+        divided = (
+            {
+                "params": [p for p, d in zip(parameters, decays, strict=True) if d is chosen],
+                "weight_decay": size,
+            }
+            for chosen, size in ((True, decay), (False, 0.0))
+        )
+        groups = [group for group in divided if group["params"]]
+    inner = _plain(groups, section)
+    if section.lookahead is None:
+        return inner
+    return Lookahead(inner, section.lookahead.steps, section.lookahead.share)
 
 
-def _half_cosine(start: float, end: float, done: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+def _plain(groups: list[dict[str, Any]], section: OptimiserSection) -> torch.optim.Optimizer:
+    """The optimiser without lookahead."""
+    lr, epsilon, betas = section.lr, section.epsilon, (section.betas[0], section.betas[1])
+    match section.name:
+        case "sgd":
+            return torch.optim.SGD(
+                groups, lr=lr, momentum=section.momentum, nesterov=section.nesterov, fused=True
+            )
+        case "adam":
+            return torch.optim.Adam(groups, lr=lr, betas=betas, eps=epsilon, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=epsilon, fused=True)
+        case "radam" | "ranger":
+            return torch.optim.RAdam(
+                groups, lr=lr, betas=betas, eps=epsilon, decoupled_weight_decay=True, foreach=True
+            )
+        case "adadelta":
+            return torch.optim.Adadelta(groups, lr=lr, rho=section.rho, eps=epsilon, foreach=True)
+        case "lion":
+            return Lion(groups, lr=lr, betas=betas)
 
 
-@dataclass
-class Plateau:
-    """How far the rate has come down because the validation loss stood still."""
+@torch.no_grad()
+def step_with_rates(optimiser: torch.optim.Optimizer, rates_M: Tensor) -> None:
+    """A step in which network m of the stacked parameters (M, ...) has the learning rate `rates_M[m]`.
 
-    factor: float = 1.0
-    best: float = math.inf
-    waited: int = 0
-
-    def observe(self, loss: float, section: ScheduleSection) -> None:
-        """Takes the validation loss of an epoch; does nothing for other schedules."""
-        if section.name != "plateau":
-            return
-        if loss < self.best:
-            self.best, self.waited = loss, 0
-            return
-        self.waited += 1
-        if self.waited > section.patience:
-            self.factor, self.waited = max(self.factor * section.factor, section.final), 0
+    With its state as it is, every optimiser here makes a step that is proportional to its rate: the step for rate
+    1 is made and scaled.
+    """
+    inner = optimiser.inner if isinstance(optimiser, Lookahead) else optimiser
+    if isinstance(optimiser, Lookahead):
+        optimiser.remember()
+    weights = [p for group in inner.param_groups for p in group["params"] if p.grad is not None]
+    before = [p.detach().clone() for p in weights]
+    for group in inner.param_groups:
+        group["lr"] = 1.0
+    inner.step()
+    for p, start in zip(weights, before, strict=True):
+        share = rates_M.to(p).view(-1, *(1,) * (p.ndim - 1))
+        p.copy_(start + share * (p - start))
+    if isinstance(optimiser, Lookahead):
+        optimiser.pull()

@@ -1,13 +1,25 @@
-"""How the training of one network ended: `result.json`, `failed.json`, or neither."""
+"""How the training of each network of a run ended: with `result.json`, with `failed.json`, or not yet."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jettagger.errors import JettaggerError
 from jettagger.files import write_json
+from jettagger.training.recipe import Recipe, member_folder
 
 RESULT, FAILED = "result.json", "failed.json"
+
+
+class Piece(NamedTuple):
+    """One training of a run."""
+
+    fold: int | None
+    member: int
+
+    def __str__(self) -> str:
+        return piece_name(self.fold, self.member)
 
 
 class MemberFailure(NamedTuple):
@@ -29,6 +41,69 @@ class MemberFailure(NamedTuple):
 def piece_name(fold: int | None, member: int) -> str:
     """`member 1`, or `fold 2, member 1`."""
     return f"member {member}" if fold is None else f"fold {fold}, member {member}"
+
+
+class Standing(NamedTuple):
+    """How far a run is; each piece is in one of three."""
+
+    ended: tuple[Piece, ...]
+    failed: tuple[MemberFailure, ...]
+    missing: tuple[Piece, ...]
+    """Not begun, or not at its end."""
+
+    def lines(self) -> list[str]:
+        """What there is to say of the pieces that have no network."""
+        waiting = f"not trained yet, or not to the end: {listed(self.missing)}"
+        return [*map(str, self.failed), *([waiting] if self.missing else [])]
+
+    def check_complete(self, folds: Sequence[int | None]) -> None:
+        """Raises JettaggerError unless there is a network, and one for each fold."""
+        having = {piece.fold for piece in self.ended}
+        lacking = [fold for fold in folds if fold not in having]
+        if not lacking:
+            return
+        reasons = "; ".join(self.lines())
+        if not self.ended:
+            raise JettaggerError(f"no training of this run has ended, so there is no tagger: {reasons}")
+        number = "fold " if len(lacking) == 1 else "folds "
+        raise JettaggerError(
+            f"{number}{', '.join(map(str, lacking))} of {len(folds)} without a network: a tagger needs one for each "
+            f"fold, or there would be jets that it cannot score. {reasons}"
+        )
+
+
+def all_pieces(recipe: Recipe) -> list[Piece]:
+    """The trainings that make up the run of a recipe, whatever its own fold."""
+    folds = recipe.data.data.folds
+    numbers: Sequence[int | None] = [None] if folds is None else range(folds.k)
+    return [Piece(fold, member) for fold in numbers for member in range(recipe.ensemble.members)]
+
+
+def survey(output: Path, pieces: Sequence[Piece]) -> Standing:
+    """Looks at the folders of a run."""
+    ended, failed, missing = [], [], []
+    for piece in pieces:
+        folder = member_folder(output, piece.member, piece.fold)
+        failure = read_failure(folder)
+        if has_ended(folder):
+            ended.append(piece)
+        elif failure is not None:
+            failed.append(failure)
+        else:
+            missing.append(piece)
+    return Standing(tuple(ended), tuple(failed), tuple(missing))
+
+
+def listed(pieces: Sequence[Piece]) -> str:
+    """`members 0, 2`, or `fold 1 (member 0), fold 2 (members 0, 1)`."""
+    by_fold: dict[int | None, list[int]] = {}
+    for piece in pieces:
+        by_fold.setdefault(piece.fold, []).append(piece.member)
+    parts = []
+    for fold, members in by_fold.items():
+        text = f"member{'s' if len(members) > 1 else ''} {', '.join(map(str, members))}"
+        parts.append(text if fold is None else f"fold {fold} ({text})")
+    return ", ".join(parts)
 
 
 def has_ended(folder: Path) -> bool:

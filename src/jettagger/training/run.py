@@ -2,30 +2,43 @@
 
 RUN/config.yaml       the resolved config
 RUN/run.json          what the run was: the tagger's card, hardware, time; written last
-RUN/member_K/         checkpoints, metrics.jsonl and result.json of member K
+RUN/member_K/         checkpoints, metrics.jsonl and result.json of member K; failed.json where it failed
 RUN/baselines/        what the config asks for under `baselines`
 RUN/tagger/           the bundle
+
+With `data.folds`, members and baselines of fold F lie in RUN/fold_F/; the bundle holds the networks of all folds.
 """
 
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from jettagger import yaml_source
+from jettagger.advice import advise_members
 from jettagger.baselines import fit_trees
 from jettagger.data import splits
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights
 from jettagger.errors import JettaggerError
-from jettagger.files import check_writable, write_json
-from jettagger.training import checkpoints
+from jettagger.files import check_writable, one_at_a_time, write_json, written_aside
+from jettagger.training import checkpoints, outcome
+from jettagger.training.among_ranks import common_sides, describe_ranks, share_of, sharing
 from jettagger.training.bundle import bundle
-from jettagger.training.device import choose_hardware, threads
+from jettagger.training.device import Hardware, choose_hardware, threads
+from jettagger.training.distribution import Ranks, connected, device_of, found_ranks
 from jettagger.training.interruption import interrupted_before, marking
 from jettagger.training.members import identity, train_members, training_weights
-from jettagger.training.recipe import Recipe, member_folder
-from jettagger.training.sides import Filling, Sides, prepare_sides
+from jettagger.training.outcome import Piece
+from jettagger.training.recipe import Recipe, fold_folder, member_folder
+from jettagger.training.schema import TrainingSection
+from jettagger.training.sides import Filling, Sides, prepare_folds
 from jettagger.training.training import MemberResult
+
+Say = Callable[[str], None]
+FoldSides = dict[int | None, Sides]
 
 
 @dataclass(frozen=True)
@@ -34,8 +47,9 @@ class RunSummary:
 
     directory: Path
     tagger: Path | None
-    """None while members are missing."""
+    """None while trainings of the run are missing."""
     members: tuple[MemberResult, ...]
+    """Of what was trained by this call; with folds, fold after fold."""
     seconds: float
 
 
@@ -48,56 +62,180 @@ def train(
     member: int | None = None,
     fold: int | None = None,
     workers: int | None = None,
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> RunSummary:
-    """Trains all members (or one) and writes the bundle once all are there; without the jets of `fold`.
+    """Trains all members (or one) of all folds (or one), and writes the bundle once all are there.
 
     `workers` processes prepare the data (default: one a processor).
 
     Raises JettaggerError for what is wrong with config, data or output, before the first step where it can.
     """
     began = time.monotonic()
-    splits.check_fold(recipe.data.data, fold)
-    recipe = recipe._replace(fold=fold)
+    chosen = _chosen(recipe, fold, member)
+    folds = _folds_of(chosen)
+    ranks = found_ranks()
+    hardware = choose_hardware(device_of(ranks, recipe.training.device), recipe.training.precision)
+    say = ranks.saying(say)
+    with (
+        threads(recipe.training.threads),
+        connected(ranks, hardware.device, recipe.training.rank_timeout) as ranks,
+        _marking(output, chosen, ranks, recipe.training, overwriting=overwrite),
+    ):
+        cause = None if resume else _interrupted(output, chosen, ranks, overwrite)
+        if cause is not None:
+            say(f"going on with what {cause} interrupted; remove {output} to begin anew")
+            resume, overwrite = True, False
+        ranks.first_does(lambda: _check_output(recipe, output, chosen, resume=resume, overwrite=overwrite))
+        for line in describe_ranks(ranks, recipe.training, hardware):
+            say(line)
+        sides = common_sides(recipe, folds, ranks, say, Filling(workers=workers))
+        weights_of = lru_cache(1)(lambda number: training_weights(recipe, sides[number]))
+        ranks.first_does(lambda: _begin(recipe, sides, weights_of, output, chosen, overwrite, say))
+        trained: list[tuple[Piece, MemberResult]] = []
+        for number in folds:
+            part, shared = recipe._replace(fold=number), sharing(ranks, recipe.training)
+            mine = [k for f, k in share_of(ranks, recipe.training, chosen) if f == number]
+            found = train_members(
+                part, sides[number], weights_of(number), output, mine, hardware, resume, say, shared
+            )
+            trained += [(Piece(number, result.member), result) for result in found]
+        if recipe.training.ranks == "members":
+            trained = [one for part_of_rank in ranks.collected(trained) for one in part_of_rank]
+        trained.sort(key=lambda one: chosen.index(one[0]))
+        results = [result for _, result in trained]
+        for number in folds:
+            of_fold = [result for piece, result in trained if piece.fold == number]
+            _say_advice(of_fold, number, len(sides[number].train.classes), say)
+        if not ranks.first:
+            return RunSummary(output, None, tuple(results), time.monotonic() - began)
+        _check_any(results, outcome.survey(output, chosen))
+        standing = outcome.survey(output, outcome.all_pieces(recipe))
+        if standing.missing:
+            say(f"the tagger waits for {outcome.listed(standing.missing)}")
+            return RunSummary(output, None, tuple(results), time.monotonic() - began)
+        _write_tagger(recipe, sides, output, hardware, began, say)
+    return RunSummary(output, output / "tagger", tuple(results), time.monotonic() - began)
+
+
+def merge(recipe: Recipe, output: Path, *, say: Say = print) -> RunSummary:
+    """Trains nothing: bundles what has ended, and says what is missing or failed, and why.
+
+    Raises JettaggerError where nothing has ended, or nothing of one of the folds.
+    """
+    began = time.monotonic()
+    if not output.is_dir():
+        raise JettaggerError(f"--merge: there is no run {output}")
+    _check_layout(recipe, output)
+    pieces = outcome.all_pieces(recipe)
+    outcome.survey(output, pieces).check_complete(_folds_of(pieces))
+    hardware = choose_hardware(recipe.training.device, recipe.training.precision)
+    with threads(recipe.training.threads):
+        _write_tagger(recipe, {}, output, hardware, began, say)
+    return RunSummary(output, output / "tagger", (), time.monotonic() - began)
+
+
+def check_merge(*, resume: bool, overwrite: bool, member: int | None, fold: int | None) -> None:
+    """Raises JettaggerError where `--merge` stands beside an option that says what to train, or how."""
+    asked = {"--resume": resume, "--overwrite": overwrite, "--member": member is not None}
+    for option, given in (asked | {"--fold": fold is not None}).items():
+        if given:
+            raise JettaggerError(f"--merge trains nothing and bundles all that has ended: leave {option} out")
+
+
+def _chosen(recipe: Recipe, fold: int | None, member: int | None) -> list[Piece]:
+    """What is to be trained. Raises JettaggerError for a fold or member that there is not."""
+    folds = splits.chosen_folds(recipe.data.data, fold)
     members = range(recipe.ensemble.members)
     if member is not None and member not in members:
         raise JettaggerError(
             f"--member {member}: ensemble.members is {len(members)}; members are counted from 0"
         )
-    chosen = list(members) if member is None else [member]
-    hardware = choose_hardware(recipe.training.device, recipe.training.precision)
-    folders = [member_folder(output, k) for k in chosen]
-    if not resume and (name := interrupted_before(folders, overwriting=overwrite)) is not None:
-        say(f"going on with what {name} interrupted; remove {output} to begin anew")
-        resume, overwrite = True, False
-    _check_output(output, chosen, resume=resume, overwrite=overwrite)
-    with threads(recipe.training.threads), marking(folders, overwriting=overwrite):
-        say(f"training on {hardware.description}")
-        sides = prepare_sides(recipe.data, recipe.baselines, say, Filling(workers=workers), fold=fold)
-        weights = training_weights(recipe, sides)
-        for note in weights.notes:
+    return [Piece(f, k) for f in folds for k in (members if member is None else [member])]
+
+
+def _begin(
+    recipe: Recipe,
+    sides: FoldSides,
+    weights_of: Callable[[int | None], TrainingWeightsResult],
+    output: Path,
+    chosen: Sequence[Piece],
+    overwrite: bool,
+    say: Say,
+) -> None:
+    """What comes before the trainings, and is done by one process: old pieces, config, baselines."""
+    kept = [piece for piece in outcome.all_pieces(recipe) if not (overwrite and piece in chosen)]
+    _check_same_config(recipe, sides, output, kept)
+    if overwrite:
+        _clear(recipe, output, chosen)
+    _write_config(recipe, output)
+    for fold in sides:
+        for note in weights_of(fold).notes:
             say(f"  {note}")
-        _check_finished(recipe, sides, output, [k for k in members if not (overwrite and k in chosen)])
-        if overwrite:
-            _clear(output, None if member is None else chosen)
-        _fit_baselines(recipe, sides, weights, output, say)
-        results = train_members(recipe, sides, weights, output, chosen, hardware, resume, say)
-        missing = [k for k in members if not (member_folder(output, k) / "result.json").exists()]
-        if missing:
-            say(f"the tagger waits for members {', '.join(map(str, missing))}")
-            return RunSummary(output, None, tuple(results), time.monotonic() - began)
-        tagger = bundle(recipe, sides, output)
-    seconds = time.monotonic() - began
-    write_json(output / "run.json", {**tagger.card, "hardware": hardware.description, "seconds": seconds})
+        _fit_baselines(recipe, sides[fold], weights_of(fold), fold_folder(output, fold), say)
+
+
+def _check_any(results: Sequence[MemberResult], standing: outcome.Standing) -> None:
+    """Raises JettaggerError where nothing came of this call because all of it failed."""
+    if not results and standing.failed:
+        raise JettaggerError("\n".join(map(str, standing.failed)))
+
+
+def _say_advice(results: Sequence[MemberResult], fold: int | None, classes: int, say: Say) -> None:
+    histories = [[asdict(record) for record in result.history] for result in results]
+    for sentence in advise_members(histories, classes):
+        say(sentence if fold is None else f"fold {fold}: {sentence}")
+
+
+def _write_tagger(
+    recipe: Recipe, sides: FoldSides, output: Path, hardware: Hardware, began: float, say: Say
+) -> None:
+    """The bundle of all that has ended, and run.json; of processes that end together, one after the other."""
+    pieces = outcome.all_pieces(recipe)
+    folds = _folds_of(pieces)
+    if any(fold not in sides for fold in folds):
+        sides = prepare_folds(recipe.data, recipe.baselines, folds, lambda line: None)
+    with one_at_a_time(output / ".bundling"):
+        standing = outcome.survey(output, pieces)
+        for line in standing.lines():
+            say(line)
+        standing.check_complete(folds)
+        _check_same_config(recipe, sides, output, standing.ended)
+        tagger = bundle(recipe, sides, output, standing, say)
+        seconds = time.monotonic() - began
+        write_json(output / "run.json", {**tagger.card, "hardware": hardware.description, "seconds": seconds})
     say(f"tagger: {output / 'tagger'} ({seconds:.0f} s)")
-    return RunSummary(output, output / "tagger", tuple(results), seconds)
 
 
-def _check_output(output: Path, members: Sequence[int], *, resume: bool, overwrite: bool) -> None:
+def _folds_of(pieces: Sequence[Piece]) -> list[int | None]:
+    return list(dict.fromkeys(piece.fold for piece in pieces))
+
+
+def _interrupted(output: Path, pieces: Sequence[Piece], ranks: Ranks, overwriting: bool) -> str | None:
+    """What ended the command that is to go on by itself; None where it begins anew."""
+    if ranks.restarts:
+        return "the loss of a rank"
+    folders = [member_folder(output, member, fold) for fold, member in pieces]
+    return ranks.first_does(lambda: interrupted_before(folders, overwriting=overwriting))
+
+
+def _marking(
+    output: Path, pieces: Sequence[Piece], ranks: Ranks, section: TrainingSection, *, overwriting: bool
+) -> AbstractContextManager[None]:
+    """See `marking`; a folder is marked by one rank."""
+    marked = [] if section.ranks == "batch" and not ranks.first else share_of(ranks, section, pieces)
+    folders = [member_folder(output, member, fold) for fold, member in marked]
+    return marking(folders, overwriting=overwriting)
+
+
+def _check_output(
+    recipe: Recipe, output: Path, chosen: Sequence[Piece], *, resume: bool, overwrite: bool
+) -> None:
     """Raises JettaggerError where the run cannot be written, or would be mixed with one that is there."""
     if output.exists() and not output.is_dir():
         raise JettaggerError(f"--output {output} is a file; a run is a folder")
-    if any(member_folder(output, k).exists() for k in members) and not (resume or overwrite):
+    if not overwrite:
+        _check_layout(recipe, output)
+    if any(member_folder(output, k, fold).exists() for fold, k in chosen) and not (resume or overwrite):
         raise JettaggerError(
             f"{output} holds a run already: --resume goes on with it, --overwrite replaces it, "
             "--output puts the new one elsewhere"
@@ -105,23 +243,46 @@ def _check_output(output: Path, members: Sequence[int], *, resume: bool, overwri
     check_writable(output / "run.json")
 
 
-def _check_finished(recipe: Recipe, sides: Sides, output: Path, members: Sequence[int]) -> None:
-    """Raises JettaggerError when a member that is trained already was trained under another config."""
-    for member in members:
-        folder = member_folder(output, member)
-        if (folder / "result.json").exists():
-            same = {**identity(recipe, sides), "member": member}
+def _check_layout(recipe: Recipe, output: Path) -> None:
+    """Raises JettaggerError where a run with folds would be mixed with one without."""
+    folds = recipe.data.data.folds is not None
+    if any(output.glob("member_*" if folds else "fold_*/member_*")):
+        there, here = ("without", "has") if folds else ("with", "has no")
+        raise JettaggerError(
+            f"{output} holds a run {there} folds, and the config {here} data.folds: --output puts the new one "
+            "elsewhere, --overwrite replaces the old one"
+        )
+
+
+def _check_same_config(recipe: Recipe, sides: FoldSides, output: Path, pieces: Sequence[Piece]) -> None:
+    """Raises JettaggerError when a piece that is trained already was trained under another config."""
+    for fold, member in pieces:
+        folder = member_folder(output, member, fold)
+        if fold in sides and outcome.has_ended(folder):
+            same = {**identity(recipe._replace(fold=fold), sides[fold]), "member": member}
             # Members may be trained on different machines, and so in different precision.
             checkpoints.load_last(folder, same, free=["precision in use"])
 
 
-def _clear(output: Path, members: Sequence[int] | None) -> None:
-    """Removes what is to be replaced: all members of the run, or some, and what was made of them."""
-    folders = output.glob("member_*") if members is None else [member_folder(output, k) for k in members]
-    for folder in [*folders, output / "tagger", output / "baselines"]:
+def _clear(recipe: Recipe, output: Path, chosen: Sequence[Piece]) -> None:
+    """Removes what is to be replaced: the whole run, or some pieces, and what was made of them."""
+    whole = len(chosen) == len(outcome.all_pieces(recipe))
+    folders = [member_folder(output, member, fold) for fold, member in chosen]
+    baselines = [fold_folder(output, fold) / "baselines" for fold in _folds_of(chosen)]
+    if whole:
+        folders += [*output.glob("member_*"), *output.glob("fold_*"), output / "baselines"]
+    for folder in [*folders, *baselines, output / "tagger"]:
         shutil.rmtree(folder, ignore_errors=True)
-    for name in ("run.json", "config.yaml", "ensemble.json"):
+    for name in ("run.json", "config.yaml", *(["ensemble.json"] if whole else [])):
         (output / name).unlink(missing_ok=True)
+
+
+def _write_config(recipe: Recipe, output: Path) -> None:
+    """Leaves the resolved config in the run; what members have been trained with stays."""
+    trained = any(output.glob("member_*")) or any(output.glob("fold_*/member_*"))
+    if not (output / "config.yaml").exists() or not trained:
+        with written_aside(output / "config.yaml") as aside:
+            aside.write_text(yaml_source.write(dict(recipe.document)), encoding="utf-8")
 
 
 def _fit_baselines(

@@ -1,113 +1,23 @@
 """The sections of the YAML that say how networks are trained: `training` and `ensemble`."""
 
-from typing import Annotated, Any, Literal, get_args
+import math
+from typing import Annotated, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import Field, field_validator, model_validator
 
 from jettagger.errors import unknown_name
 from jettagger.schema import Section
+from jettagger.training.named_section import Named, NotNegative, Positive
+from jettagger.training.optimiser_schema import OptimiserSection, ScheduleSection
 
-OptimiserName = Literal["adamw", "adam", "sgd"]
-ScheduleName = Literal["one_cycle", "cosine", "plateau", "constant"]
+LrScalingName = Literal["none", "linear", "square_root"]
 Varied = Literal["initialisation", "batches", "split", "sample"]
 
 NOT_YET: dict[str, str] = {}
 """Values that are settled but not implemented: path, and what they will do."""
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Betas = Annotated[list[Decay], Field(min_length=2, max_length=2)]
 Sources = Annotated[list[Varied], Field(min_length=1)]
 AtLeastOne = Annotated[int, Field(ge=1)]
-
-
-class _Named(Section):
-    """A section of which the name alone may be written: `schedule: cosine` is `schedule: {name: cosine}`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, given: Any) -> Any:
-        section = {"name": given} if isinstance(given, str) else given
-        if isinstance(section, dict) and isinstance(section.get("name"), str):
-            allowed = get_args(cls.model_fields["name"].annotation)
-            if section["name"] not in allowed:
-                kind = cls.__name__.removesuffix("Section").lower()
-                raise ValueError(str(unknown_name(kind, section["name"], allowed)))
-        return section
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        section = handler.resolve_ref_schema(handler(core_schema))
-        names = {key: value for key, value in section["properties"]["name"].items() if key != "default"}
-        return {"anyOf": [names, section]}
-
-    def _only_for(self, names: set[str], *fields: str) -> None:
-        """Raises ValueError when one of `fields` was changed for a name that does not use it."""
-        name: str = self.name  # type: ignore[attr-defined]
-        for field in fields:
-            if name not in names and getattr(self, field) != type(self).model_fields[field].default:
-                raise ValueError(f"{field} is used by {' and '.join(sorted(names))} only, not by {name}")
-
-
-class OptimiserSection(_Named):
-    """How the weights follow the gradient."""
-
-    name: OptimiserName = "adamw"
-    """`adamw` (arXiv:1711.05101), `adam` (arXiv:1412.6980), or `sgd` with momentum."""
-    lr: Positive = 1.0e-3
-    """Learning rate; the schedule's highest value. `sgd` has no default."""
-    weight_decay: NotNegative | None = None
-    """Decay of the weights; biases and parameters of normalisations are left out. Default: 0.01 for adamw,
-    0 for the others."""
-    betas: Betas = Field(default=[0.9, 0.999])
-    """adam, adamw: decay of the running means of the gradient and of its square."""
-    epsilon: Positive = 1.0e-8
-    """adam, adamw: added to the root of the mean square."""
-    momentum: Decay = 0.9
-    """sgd: how much of the last step is kept."""
-    nesterov: bool = False
-    """sgd: the gradient is taken ahead, at the point that the momentum leads to."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "OptimiserSection":
-        self._only_for({"adam", "adamw"}, "betas", "epsilon")
-        self._only_for({"sgd"}, "momentum", "nesterov")
-        if self.name == "sgd" and "lr" not in self.model_fields_set:
-            raise ValueError("sgd has no default learning rate: write {name: sgd, lr: 0.05}, for example")
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs momentum > 0")
-        return self
-
-
-class ScheduleSection(_Named):
-    """How the learning rate changes during the training."""
-
-    name: ScheduleName = "one_cycle"
-    """`one_cycle`: up, then down to almost nothing (arXiv:1708.07120); `cosine`: down; `plateau`: down by
-    `factor` when the validation loss stands still; `constant`."""
-    warm_up: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Fraction of all steps in which the rate rises to `optimiser.lr`. Default: 0.3 for one_cycle, 0 for the
-    others."""
-    initial: Fraction = 0.04
-    """The rate at the start of the warm-up, as a fraction of `optimiser.lr`."""
-    final: Fraction = 1.0e-3
-    """one_cycle, cosine: the last rate, plateau: the lowest, as a fraction of `optimiser.lr`."""
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """plateau: what the rate is multiplied by."""
-    patience: Annotated[int, Field(ge=0)] = 3
-    """plateau: epochs without a better validation loss that are waited for."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "ScheduleSection":
-        self._only_for({"plateau"}, "factor", "patience")
-        self._only_for({"one_cycle", "cosine", "plateau"}, "final")
-        return self
 
 
 class EarlyStoppingSection(Section):
@@ -119,16 +29,55 @@ class EarlyStoppingSection(Section):
     """How much lower the validation loss must be to count as better."""
 
 
+class LrScalingSection(Named):
+    """How the learning rate follows the batch size."""
+
+    name: LrScalingName = "none"
+    """`none`: `optimiser.lr` is the rate whatever the batch; `linear` (arXiv:1706.02677): it is multiplied by
+    batch_size / reference; `square_root`: by the root of that (arXiv:1404.5997)."""
+    reference: AtLeastOne | None = None
+    """linear, square_root: jets in the batch that `optimiser.lr` was found for."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LrScalingSection":
+        self._only_for({"linear", "square_root"}, "reference")
+        if self.name != "none" and self.reference is None:
+            raise ValueError(
+                f"{self.name} needs the batch that optimiser.lr was found for: write"
+                f" {{name: {self.name}, reference: 256}}, for example"
+            )
+        return self
+
+    def factor(self, batch_size: int) -> float:
+        """What the rate is multiplied by."""
+        if self.reference is None:
+            return 1.0
+        ratio = batch_size / self.reference
+        return ratio if self.name == "linear" else math.sqrt(ratio)
+
+
+class SwaSection(Section):
+    """Stochastic weight averaging (arXiv:1803.05407): the network that is kept is a mean of the last weights."""
+
+    start: Annotated[float, Field(ge=0, lt=1)] = 0.75
+    """Fraction of all steps after which weights enter the mean, each with the same share. A rate that stays high
+    until the end (`schedule: constant`) gives it the most to average."""
+    every: AtLeastOne = 1
+    """Steps between two weights that enter."""
+
+
 class TrainingSection(Section):
     """How one network is trained."""
 
     epochs: AtLeastOne = 20
     """Passes over the training jets."""
     batch_size: AtLeastOne = 256
-    """Jets in a step."""
+    """Jets in a step, over all ranks together."""
     optimiser: OptimiserSection = OptimiserSection()
     """A name, or a section with the name and its settings."""
     schedule: ScheduleSection = ScheduleSection()
+    """A name, or a section with the name and its settings."""
+    lr_scaling: LrScalingSection = LrScalingSection()
     """A name, or a section with the name and its settings."""
     gradient_clip: Positive | None = None
     """Gradients whose norm over all parameters is larger are scaled down to it."""
@@ -143,6 +92,19 @@ class TrainingSection(Section):
     `<collection>.coordinates.eta`."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay per step of a running mean of the weights, such as 0.999; the mean is validated and kept."""
+    ranks: Literal["batch", "members"] = "batch"
+    """What processes started by torchrun share: `batch`: each takes a part of every batch, and all train one member
+    after the other; `members`: each trains members of the ensemble by itself."""
+    sync_batch_norm: bool = True
+    """With several ranks: BatchNorm takes its statistics from all of them, as one process would. false: each from
+    its own part of the batch, and the running statistics are their mean: quicker, but another training."""
+    rank_timeout: Positive = 600.0
+    """Seconds that ranks wait for each other in a step before they take one for lost."""
+    swa: SwaSection | None = None
+    """Keeps an equal mean of the last weights in place of the best epoch's; `swa: {}` takes the defaults."""
+    l1: NotNegative = 0.0
+    """λ of a penalty λ Σ|w| over the weights (not biases, not parameters of normalisations), which pulls those that
+    are not needed to 0. Part of what is minimised, not of the loss that is reported."""
     device: str = "auto"
     """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:N`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -163,6 +125,24 @@ class TrainingSection(Section):
         if device not in ("auto", "cpu", "cuda") and not (kind == "cuda" and colon and number.isdecimal()):
             raise ValueError(str(unknown_name("device", device, ["auto", "cpu", "cuda", "cuda:N"])))
         return device
+
+    @property
+    def peak_rate(self) -> float:
+        """The schedule's highest learning rate."""
+        return self.optimiser.lr * self.lr_scaling.factor(self.batch_size)
+
+    @model_validator(mode="after")
+    def _one_mean_of_the_weights(self) -> "TrainingSection":
+        for name in ("ema", "early_stopping"):
+            if self.swa is not None and getattr(self, name) is not None:
+                raise ValueError(f"swa and {name} exclude each other: {_BESIDE_SWA[name]}")
+        return self
+
+
+_BESIDE_SWA = {
+    "ema": "each is a mean of the weights, and one is kept",
+    "early_stopping": "the mean is taken over the last steps of a training whose length is known",
+}
 
 
 class ChunkSection(Section):

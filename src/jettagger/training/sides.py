@@ -1,6 +1,6 @@
 """Training and validation jets: prepared, split, described, and strictly apart."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
 
@@ -57,6 +57,20 @@ def prepare_sides(
 
     `fold` says which of `data.folds` is held out; by default none is.
     """
+    return prepare_folds(data, section, [fold], say, filling)[fold]
+
+
+def prepare_folds(
+    data: DataConfig,
+    section: BaselinesSection,
+    folds: Sequence[int | None],
+    say: Callable[[str], None] = print,
+    filling: Filling = Filling(),  # noqa: B008 - it is immutable
+) -> dict[int | None, Sides]:
+    """The same for each of some folds, with the datasets opened once; all are split before any is trained.
+
+    What a fold holds out is on neither of its sides: neither its weights nor its best epoch know these jets.
+    """
 
     def prepared_of(samples: Samples, role: str, extras: Mapping[str, str | int | float]) -> Prepared:
         found = prepare(data, samples, role=role, extras=extras, say=say, **filling._asdict())
@@ -70,23 +84,27 @@ def prepare_sides(
     if first and isinstance(data.data.test, dict) and data.data.test:
         plan(data, data.data.test, role="data.test")  # what is wrong with these is said before the training
     prepared = prepared_of(data.data.train, "data.train", extras)
-    found = splits.split(prepared, data.data, fold)
-    jets = {
-        "to train on": len(found.train),
-        "to validate with": len(found.validation),
-        "held out": len(found.test),
-    }
-    if len(found.train) < len(prepared):
-        say(
-            "  "
-            + ", ".join(
-                f"{n} jets {use}" if i == 0 else f"{n} {use}" for i, (use, n) in enumerate(jets.items()) if n
-            )
-        )
+    found = {fold: splits.split(prepared, data.data, fold) for fold in folds}
+    for fold, split in found.items():
+        if len(split.train) < len(prepared):
+            say(_yields(split, fold if len(found) > 1 else None))
     if not isinstance(data.data.validation, dict):
-        return Sides(prepared, found.train, prepared, found.validation)
+        return {
+            fold: Sides(prepared, split.train, prepared, split.validation) for fold, split in found.items()
+        }
     other = prepared_of(data.data.validation, "data.validation", baselines.expressions(section))
-    return Sides(prepared, found.train, other, np.arange(len(other)))
+    return {fold: Sides(prepared, split.train, other, np.arange(len(other))) for fold, split in found.items()}
+
+
+def _yields(split: splits.Split, fold: int | None) -> str:
+    """`  600 jets to train on, 100 to validate with, 50 held out`."""
+    jets = {
+        "to train on": len(split.train),
+        "to validate with": len(split.validation),
+        "held out": len(split.test),
+    }
+    parts = [f"{n} jets {use}" if i == 0 else f"{n} {use}" for i, (use, n) in enumerate(jets.items()) if n]
+    return "  " + ("" if fold is None else f"fold {fold}: ") + ", ".join(parts)
 
 
 def prepare_all(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from jettagger.batch import Inputs
 from jettagger.models.parts.model import JetModel
+from jettagger.training.optimisers import is_matrix, step_with_rates
 from jettagger.training.state import TrainingState
 
 
@@ -38,7 +39,7 @@ class Stack:
         self.buffers = {name: _stacked_buffer(models, name) for name, buffer in models[0].named_buffers()}
         self._places = [(*_place(self.template, name), name) for name in (*self.parameters, *self.buffers)]
         self.optimiser = self._stacked_optimiser()
-        self._apart = False
+        self._rates: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.states)
@@ -49,6 +50,13 @@ class Stack:
             place[last] = tensors[name]
         return self.template(inputs)
 
+    def add_l1(self, strength: float) -> None:
+        """See `l1.add_l1`: a penalty on weights between layers, whose own shape is a matrix."""
+        if strength > 0:
+            for stacked in self.parameters.values():
+                if stacked.grad is not None and is_matrix(stacked[0]):
+                    stacked.grad.add_(stacked.detach().sign(), alpha=strength)
+
     def clear_gradients(self) -> None:
         """Before the next backward pass."""
         for parameter in self.parameters.values():
@@ -56,8 +64,6 @@ class Stack:
 
     def publish(self) -> None:
         """Lets the members' optimisers look at their part of what the stack's optimiser remembers."""
-        if self._apart:
-            return
         names = {stacked: name for name, stacked in self.parameters.items()}
         for member, state in enumerate(self.states):
             own = dict(state.model.named_parameters())
@@ -67,32 +73,21 @@ class Stack:
                 }
             for mine, group in zip(state.optimiser.param_groups, self.optimiser.param_groups, strict=True):
                 mine.update({key: value for key, value in group.items() if key != "params"})
+                if self._rates:
+                    mine["lr"] = self._rates[member]
 
     def step(self, rates: Sequence[float]) -> None:
-        """One step of the optimiser, each member at its own learning rate; without rates none is made.
-
-        Fused optimisers take one rate: members at different rates are stepped one after the other.
-        """
+        """One step of the optimiser, each member at its own learning rate; without rates none is made."""
         if not rates:
             return
-        if self._apart or len(set(rates)) > 1:
-            self._step_apart(rates)
+        self._rates = tuple(rates)
+        if len(set(rates)) > 1:
+            first = next(iter(self.parameters.values()))
+            step_with_rates(self.optimiser, torch.tensor(rates, dtype=torch.float64, device=first.device))
             return
         for group in self.optimiser.param_groups:
             group["lr"] = rates[0]
         self.optimiser.step()
-
-    def _step_apart(self, rates: Sequence[float]) -> None:
-        self.publish()
-        self._apart = True
-        for member, (state, rate) in enumerate(zip(self.states, rates, strict=True)):
-            own = dict(state.model.named_parameters())
-            for name, stacked in self.parameters.items():
-                own[name].grad = None if stacked.grad is None else stacked.grad[member]
-            for group in state.optimiser.param_groups:
-                group["lr"] = rate
-            state.optimiser.step()
-            state.optimiser.zero_grad()
 
     def _stacked_optimiser(self) -> torch.optim.Optimizer:
         """The members' optimiser over the stacked weights: it is elementwise, and each goes on as it would alone."""

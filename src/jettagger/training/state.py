@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jettagger.training.optimisers import Plateau
+from jettagger.training.schedules import Plateau
 
 Weights = dict[str, Tensor]
 
@@ -35,6 +35,10 @@ class EpochRecord:
     """For training and validation, summed over all runs that worked on the epoch."""
     jets_per_second: float
     """In training alone."""
+    clipped: float = 0.0
+    """Share of the steps whose gradient was clipped."""
+    l1: float = 0.0
+    """λ Σ|w| of the weights at its end, where `training.l1` asks for it; not part of the losses."""
 
 
 @dataclass
@@ -44,6 +48,7 @@ class EpochSums:
     losses: float = 0.0
     weights: float = 0.0
     norms: float = 0.0
+    clipped: int = 0
     jets: int = 0
     seconds: float = 0.0
 
@@ -86,7 +91,9 @@ class TrainingState:
     step: int = 0
     """Steps done, over all epochs."""
     average: Weights | None = None
-    """Running mean of the weights, where the config asks for one."""
+    """Running mean of the weights, where the config asks for one (`ema`, `swa`)."""
+    averaged: int = 0
+    """`swa`: weights in the mean so far."""
     plateau: Plateau = field(default_factory=Plateau)
     best: Best = field(default_factory=Best)
     sums: EpochSums = field(default_factory=EpochSums)
@@ -105,6 +112,7 @@ class TrainingState:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "average": self.average,
+            "averaged": self.averaged,
             "plateau": asdict(self.plateau),
             "best": {**vars(self.best)},
             "sums": asdict(self.sums),
@@ -119,27 +127,8 @@ class TrainingState:
         if self.average is not None:
             for name, mean in self.average.items():
                 mean.copy_(content["average"][name])
+        self.averaged = content["averaged"]
         self.plateau = Plateau(**content["plateau"])
         self.best = Best(**content["best"])
         self.sums = EpochSums(**content["sums"])
         self.history = [EpochRecord(**record) for record in content["history"]]
-
-
-def start_average(model: nn.Module) -> Weights:
-    """A running mean that starts at the model's weights and buffers."""
-    return {name: x.detach().clone() for name, x in model.state_dict().items()}
-
-
-@torch.no_grad()
-def update_average(average: Weights, model: nn.Module, step: int, decay: float) -> None:
-    """mean ← d·mean + (1 - d)·weights, for the statistics of BatchNorm too; counters are copied.
-
-    d = min(decay, (1 + step) / (10 + step)), so that the initial weights are soon forgotten; step from 0.
-    """
-    now = model.state_dict()
-    share = 1 - min(decay, (1 + step) / (10 + step))
-    moving = [name for name, mean in average.items() if mean.is_floating_point()]
-    torch._foreach_lerp_([average[name] for name in moving], [now[name] for name in moving], share)
-    for name, mean in average.items():
-        if not mean.is_floating_point():
-            mean.copy_(now[name])

@@ -1,18 +1,21 @@
 """What the training of one network is made of, and what comes of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from jettagger.advice import Advice
 from jettagger.batch import Batch
 from jettagger.models.parts.model import JetModel
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import Hardware
+from jettagger.training.distribution import Ranks
 from jettagger.training.progress import Progress
 from jettagger.training.schema import TrainingSection
+from jettagger.training.sharing import DropoutRows
 from jettagger.training.state import EpochRecord
 
 
@@ -37,7 +40,7 @@ class MemberResult:
 
     member: int
     weights: Path
-    """The best epoch's weights, a checkpoint that `checkpoints.load_weights` reads."""
+    """The best epoch's weights, or the mean's; a checkpoint that `checkpoints.load_weights` reads."""
     best_epoch: int
     """From 1."""
     best_loss: float
@@ -47,6 +50,10 @@ class MemberResult:
     seconds: float
     jets: int
     """Jets trained on, over all epochs."""
+    mean_loss: float | None = None
+    """Validation loss of the mean of the weights that `training.swa` keeps in place of the best epoch's."""
+    advice: tuple[Advice, ...] = ()
+    """What the losses say of the training."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,16 @@ class Training:
     """The member whose dropout masks are drawn; not `member` where ensemble.vary leaves batches out."""
     mirror: Mirror | None = None
     """Reflects jets at random, where the config asks for it."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """Who trains it together; each has its part of the batches in `train` and `validation`."""
+    rows: DropoutRows | None = None
+    """With several ranks: where each part lies in its batch."""
+    whole: tuple[Batches, Batches] | None = None
+    """With several ranks: `train` and `validation` with whole batches, for a diagnosis."""
+    classes: int | None = None
+    """Where the loss of a constant guess is ln(classes): the advice at the end compares with it."""
+    rates: Callable[[int], float] | None = None
+    """The learning rate of each step, in place of the schedule's: for the learning-rate finder."""
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
     """Steps not looked at yet, each with Σ w·l, Σ w and the norm of the gradient."""
 

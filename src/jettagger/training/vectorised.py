@@ -23,6 +23,7 @@ from jettagger.models.parts.dropout import dropout_layers, set_dropout_generator
 from jettagger.models.parts.layers import BatchNorm
 from jettagger.randomness import key
 from jettagger.training import checkpoints
+from jettagger.training.averages import follow
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import NotFiniteError
 from jettagger.training.feeding import fed
@@ -32,7 +33,7 @@ from jettagger.training.loss import check_labels, cross_entropy
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.progress import Progress
 from jettagger.training.stack import Stack
-from jettagger.training.state import TrainingState, update_average
+from jettagger.training.state import TrainingState
 from jettagger.training.step import CHECK_EVERY, learning_rate, mirrored, stop
 from jettagger.training.tensorboard import Log
 from jettagger.training.together import Drawn, Together, batch_of, masks_of, met, side_by_side
@@ -236,6 +237,7 @@ class TogetherRun:
         self.stack.clear_gradients()
         losses, weights, minimised = self.losses(batches)
         minimised.sum().backward()  # type: ignore[no-untyped-call]
+        self.stack.add_l1(self.section.l1)
         norms_M = self._clipped_norms()
         self.pending.append((self.at, torch.stack((losses.detach(), weights, norms_M))))
         if self.hardware.device.type == "cpu" or len(self.pending) == CHECK_EVERY:
@@ -245,8 +247,7 @@ class TogetherRun:
             state = member.state
             if member.failure is not None:
                 continue
-            if state.average is not None and self.section.ema is not None:
-                update_average(state.average, state.model, state.step, self.section.ema)
+            follow(state, self.section, member.training.steps)
             state.sums.jets += len(batch)
             state.step += 1
 
@@ -274,6 +275,8 @@ class TogetherRun:
                 member.state.sums.losses += row[0]
                 member.state.sums.weights += row[1]
                 member.state.sums.norms += row[2]
+                limit = self.section.gradient_clip
+                member.state.sums.clipped += limit is not None and row[2] > limit
 
     def save(self) -> None:
         """A checkpoint of every member whose state is known to be finite."""
@@ -325,7 +328,7 @@ class TogetherRun:
             batch = one if self.hardware.device.type == "cpu" else one.to(self.hardware.device)
             if self.outputs and member.state.epoch == 0 and one.labels_B.is_cpu:
                 check_labels(one, self.outputs)
-            inputs = mirrored(member.training, member.state, batch.inputs)
+            inputs = mirrored(member.training, member.state, batch)
             batches.append(Batch(inputs, batch.labels_B, batch.weights_B, batch.index_B))
         return batches
 

@@ -10,6 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from jettagger.batch import Rows
+
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 LEVELS = 1 << 16
@@ -32,6 +34,9 @@ class Dropout(nn.Module):
         self.generator: torch.Generator | None = None
         self.mask: Tensor | None = None
         """Broadcast against the input; holds 0 and 1 / (1 - p)."""
+        self.rows: Rows | None = None
+        """In training: which rows of a batch that several ranks share the input is. The mask of the whole batch is
+        drawn, so that every rank draws the same numbers, and theirs are used."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The input's shape is kept."""
@@ -40,7 +45,12 @@ class Dropout(nn.Module):
         if not self.training or self.p == 0:
             return x
         assert self.generator is not None, "dropout in training without set_dropout_generator"
-        return x * draw_mask(x.shape, self.p, self.generator, x.device, x.dtype)
+        if self.rows is None:
+            return x * draw_mask(x.shape, self.p, self.generator, x.device, x.dtype)
+        first, count = self.rows.first, self.rows.count
+        assert len(x) == count, f"{len(x)} rows, but this rank's part of the batch has {count} {self.of}s"
+        whole = torch.Size((self.rows.total, *x.shape[1:]))
+        return x * draw_mask(whole, self.p, self.generator, x.device, x.dtype)[first : first + count]
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""

@@ -1,0 +1,67 @@
+"""How the ranks of a run divide its work, and what they say of it."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from jettagger.training.device import Hardware
+from jettagger.training.distribution import Ranks
+from jettagger.training.recipe import Recipe
+from jettagger.training.schema import TrainingSection
+from jettagger.training.sides import Filling, Sides, prepare_folds
+
+T = TypeVar("T")
+
+
+def share_of(ranks: Ranks, section: TrainingSection, pieces: Sequence[T]) -> Sequence[T]:
+    """The pieces (members, of folds) that a rank trains: all, together with the others, or every N-th by itself."""
+    return pieces if section.ranks == "batch" else pieces[ranks.rank :: ranks.world]
+
+
+def sharing(ranks: Ranks, section: TrainingSection) -> Ranks:
+    """Who trains one member."""
+    return ranks if section.ranks == "batch" else Ranks()
+
+
+def describe_ranks(ranks: Ranks, section: TrainingSection, hardware: Hardware) -> list[str]:
+    """Where the training runs, who shares its batches, and its learning rate where that follows the batch.
+
+    Raises JettaggerError where the ranks would not compute the same.
+    """
+    lines = [f"training on {hardware.description}"]
+    if ranks.world > 1:
+        ranks.check_same("precision (write it into training.precision)", hardware.bfloat16)
+        devices = ranks.gathered_by_all(str(hardware.device))
+        shared = (
+            f"batches of {section.batch_size} jets, about {section.batch_size / ranks.world:.4g} on each rank"
+            if section.ranks == "batch"
+            else "each trains members of its own"
+        )
+        lines.append(f"{ranks.world} ranks on {', '.join(dict.fromkeys(devices))}: {shared}")
+    if section.lr_scaling.name != "none":
+        lines.append(
+            f"learning rate {section.peak_rate:.4g}: optimiser.lr {section.optimiser.lr:.4g}, scaled"
+            f" ({section.lr_scaling.name}) from batches of {section.lr_scaling.reference} jets to {section.batch_size}"
+        )
+    return lines
+
+
+def common_sides(
+    recipe: Recipe,
+    folds: Sequence[int | None],
+    ranks: Ranks,
+    say: Callable[[str], None],
+    filling: Filling,
+) -> dict[int | None, Sides]:
+    """The sides of some folds. Rank 0 prepares them; then the others find them prepared, or prepare them on their
+    own disks."""
+    sides: dict[int | None, Sides] = {}
+
+    def prepare() -> None:
+        sides.update(prepare_folds(recipe.data, recipe.baselines, folds, say, filling))
+
+    ranks.first_does(prepare)
+    if not sides:
+        prepare()
+    counts = [(one.keys, len(one.train_rows), len(one.validation_rows)) for one in sides.values()]
+    ranks.check_same("the prepared jets", counts)
+    return sides

@@ -1,0 +1,180 @@
+"""P-CNN against the published network, written down with torch's own layers."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from jettagger import models
+from jettagger.batch import CollectionInput, Feature, Inputs, InputSpec, Packed
+from jettagger.models.parts import slots
+from jettagger.models.parts.dropout import Dropout, set_dropout_generator
+from jettagger.models.parts.layers import BatchNorm
+
+FEATURES, SLOTS = 7, 36
+NAMED = tuple(Feature(f"x{i}", normalise="none") for i in range(FEATURES))
+SPEC = InputSpec((), (CollectionInput("particles", NAMED, SLOTS),))
+
+
+class Unit(nn.Module):
+    """arXiv:2202.03772: two convolutions with batch norm and ReLU; the shortcut is added after the last ReLU."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv1d(inputs, outputs, 3, stride, 1),
+            nn.BatchNorm1d(outputs),
+            nn.ReLU(),
+            nn.Conv1d(outputs, outputs, 3, 1, 1),
+            nn.BatchNorm1d(outputs),
+            nn.ReLU(),
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Conv1d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x):
+        return self.layers(x) + self.shortcut(x)
+
+
+def published(outputs):
+    """(B, F, P) with zeros in empty slots -> logits."""
+    return nn.Sequential(
+        nn.BatchNorm1d(FEATURES),
+        nn.Conv1d(FEATURES, 32, 3, 1, 1),
+        nn.BatchNorm1d(32),
+        nn.ReLU(),
+        Unit(32, 64, 1),
+        Unit(64, 64, 1),
+        Unit(64, 64, 2),
+        Unit(64, 64, 1),
+        Unit(64, 128, 2),
+        Unit(128, 128, 1),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(128, 512),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.Linear(512, outputs),
+    )
+
+
+def weight_layers(model):
+    return [m for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear | nn.BatchNorm1d)]
+
+
+def same_weights(ours, theirs):
+    """Gives `theirs` our weights; layers come in the same order, but that our shortcut follows both convolutions."""
+    for a, b in zip(weight_layers(ours), weight_layers(theirs), strict=True):
+        with torch.no_grad():
+            for name, value in a.state_dict().items():
+                b.state_dict()[name].copy_(value.reshape(b.state_dict()[name].shape))
+
+
+def build(dropout=0.0, seed=0, **settings):
+    config = models.config_class("p_cnn").model_validate({"dropout": dropout, **settings})
+    model = models.build(config, SPEC, 3, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def jets(number, dtype=torch.float32, lengths=(0, SLOTS + 5)):
+    generator = torch.Generator().manual_seed(number)
+    lengths_B = torch.randint(*lengths, (number,), generator=generator)
+    features_NF = torch.randn(int(lengths_B.sum()), FEATURES, generator=generator, dtype=dtype)
+    return Inputs(None, {"particles": Packed(features_NF, lengths_B)})
+
+
+def padded(inputs):
+    return inputs.dense({"particles": SLOTS}).collections["particles"].features_BPF.transpose(1, 2)
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    monkeypatch.setattr(slots, "JETS_PER_GROUP", 6)
+
+
+@pytest.mark.parametrize("form", ["packed", "dense"])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.usefixtures("small_groups")
+def test_equals_the_published_network(form, training):
+    # In training the statistics of a batch add rounding of their own, hence more digits.
+    dtype, tolerance = (torch.float64, 1e-10) if training else (torch.float32, 1e-5)
+    ours, theirs = build().to(dtype), published(3).to(dtype)
+    same_weights(ours, theirs)
+    ours.train(training)
+    theirs.train(training)[-2].eval()
+    inputs = jets(40, dtype)
+    given = inputs if form == "packed" else inputs.dense({"particles": SLOTS + 9})
+    torch.testing.assert_close(ours(given), theirs(padded(inputs)), rtol=tolerance, atol=tolerance)
+    for a, b in zip(weight_layers(ours), weight_layers(theirs), strict=True):
+        for (name, left), right in zip(a.named_buffers(), b.buffers(), strict=True):
+            torch.testing.assert_close(left, right, rtol=tolerance, atol=tolerance, msg=name)
+
+
+@pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize("lengths", [(0, SLOTS + 5), (0, 2), (SLOTS, SLOTS + 1), (1, 4)])
+def test_gradients_equal_those_of_the_published_network(lengths):
+    ours, theirs = build().double().train(), published(3).double().train()
+    theirs[-2].eval()
+    same_weights(ours, theirs)
+    inputs = jets(30, torch.float64, lengths)
+    x_NF = inputs.collections["particles"].features_NF.requires_grad_()
+    x_BFP = padded(inputs).detach().requires_grad_()
+    target_BC = torch.randn(30, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    ((ours(inputs) - target_BC) ** 2).sum().backward()
+    ((theirs(x_BFP) - target_BC) ** 2).sum().backward()
+    mask_BP = inputs.dense({"particles": SLOTS}).collections["particles"].mask_BP
+    kept = Packed(x_NF.grad, inputs.collections["particles"].lengths_B).dense(SLOTS)
+    torch.testing.assert_close(
+        kept.features_BPF[mask_BP], x_BFP.grad.transpose(1, 2)[mask_BP], rtol=1e-9, atol=1e-10
+    )
+    for a, b in zip(weight_layers(ours), weight_layers(theirs), strict=True):
+        for (name, left), right in zip(a.named_parameters(), b.parameters(), strict=True):
+            assert left.grad is not None
+            torch.testing.assert_close(
+                left.grad, right.grad.reshape(left.shape), rtol=1e-9, atol=1e-9, msg=f"{name} of {a}"
+            )
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_dropout_in_convolutions_draws_for_every_slot():
+    model, inputs = build(convolution_dropout=0.3).train(), jets(30)
+    seen = []
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.register_forward_hook(lambda module, given, output: seen.append(output.shape))
+    set_dropout_generator(model, torch.Generator().manual_seed(0))
+    model(inputs)
+    assert (30, 32, 1, SLOTS) in seen
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_statistics_are_reduced_over_ranks():
+    """Two ranks with the same jets have the statistics of one; their gradients are those of twice the loss."""
+    inputs, grads = jets(30, torch.float64), []
+    for reduce in (None, lambda x: 2 * x):
+        model = build().double().train()
+        for module in model.modules():
+            if isinstance(module, BatchNorm):
+                module.reduce = reduce
+        copy.deepcopy(model)(inputs).square().sum().backward()
+        logits_BC = model(inputs)
+        logits_BC.square().sum().backward()
+        grads.append((logits_BC.detach(), model.first.convolution.weight.grad))
+    for one, two in zip(*grads, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-10)
+
+
+def test_bfloat16_stays_close_in_training():
+    model, inputs = build().train(), jets(30)
+    expected_BC = copy.deepcopy(model)(inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits_BC = model(inputs)
+    logits_BC.float().square().sum().backward()
+    torch.testing.assert_close(logits_BC.float(), expected_BC, rtol=0.1, atol=0.15)
+    assert all(torch.isfinite(p.grad).all() and p.grad.dtype == p.dtype for p in model.parameters())

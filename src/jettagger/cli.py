@@ -136,6 +136,14 @@ def find_lr(
     lowest: Annotated[float, typer.Option("--lowest", metavar="LR", help="First rate.")] = 1e-6,
     highest: Annotated[float, typer.Option("--highest", metavar="LR", help="Last rate.")] = 10.0,
     steps: Annotated[int, typer.Option("--steps", metavar="N", help="Steps of the optimiser.")] = 300,
+    side_by_side: Annotated[
+        int | None,
+        typer.Option(
+            "--side-by-side",
+            metavar="M",
+            help="Train M copies in one pass, each at its own rate from first to last.",
+        ),
+    ] = None,
 ) -> None:
     """Try learning rates from low to high on a config's network, and suggest one; trains nothing."""
     from jettagger import configuration
@@ -147,6 +155,7 @@ def find_lr(
         output or Path("find-lr") / config.stem,
         name=config.stem,
         chosen=ScanRange(lowest, highest, steps),
+        copies=side_by_side,
         say=_say,
     )
 

@@ -26,6 +26,22 @@ def test_scan_and_figure(toy_folder: Path, tmp_path: Path, command: Callable[...
     assert sorted(path.name for path in output.iterdir()) == ["figures", "lr_finder.json"]
 
 
+def test_side_by_side_and_a_scaled_rate(
+    toy_folder: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    output = tmp_path / "scan"
+    scaled = "training.lr_scaling={name: linear, reference: 16}"
+    options = ["--set", "training.batch_size=32", "--set", scaled, "--output", output, "--steps", 30]
+    found = command("find-lr", toy_folder / "config.yaml", *options, "--side-by-side", 3, "--highest", 0.1)
+    assert (found.status, found.error) == (0, "")
+    document = json.loads((output / "lr_finder.json").read_text())
+    assert document["kind"] == "side by side"
+    assert len(document["rates"]) == 3
+    assert document["suggested_rate"] in document["rates"]
+    assert document["suggested_lr"] == pytest.approx(document["suggested_rate"] / 2)
+    assert f"optimiser.lr: {document['suggested_lr']:.2g}, since the smoothed loss ended" in found.out
+
+
 def test_mistakes(toy_folder: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
     config = toy_folder / "config.yaml"
     found = command("find-lr", config, "--output", tmp_path / "x", "--lowest", 2, "--highest", 1)

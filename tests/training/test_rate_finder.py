@@ -1,24 +1,33 @@
 """The learning-rate finder: it rises, stops where the loss diverges, and suggests what then trains well."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from jettagger.errors import JettaggerError
+from jettagger.models import build
+from jettagger.models.particle_cnn import Config as ParticleCnn
+from jettagger.randomness import torch_generator
 from jettagger.training.loop import train_member
 from jettagger.training.loss import cross_entropy
+from jettagger.training.rate_copies import Copies, side_by_side_scan, suggest_of_copies
 from jettagger.training.rate_finder import (
     FEWEST,
     RunningMean,
     ScanRange,
+    endless,
+    losses_of_steps,
     rising_scan,
     suggest_rising,
 )
 from jettagger.training.training import Training
-from memory import make_jets, make_model, make_training
+from memory import SPEC, make_jets, make_model, make_training
 
 
 def training(folder: Path, **options: Any) -> Training:
@@ -140,3 +149,78 @@ def test_no_suggestion_without_a_fall() -> None:
 def test_ranges_that_are_none(tmp_path: Path, chosen: ScanRange, message: str) -> None:
     with pytest.raises(JettaggerError, match=message):
         rising_scan(training(tmp_path), chosen)
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "adamw": {"optimiser": {"name": "adamw", "weight_decay": 0.1}},
+    "ranger": {"optimiser": "ranger", "l1": 1e-3},
+    "momentum, clipped": {"optimiser": {"name": "sgd", "lr": 1.0}, "gradient_clip": 0.5},
+}
+
+
+@pytest.mark.parametrize("options", ODD.values(), ids=ODD)
+def test_each_copy_is_trained_as_alone(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Same batches, masks and statistics: the losses of every step are those of a network at that rate alone."""
+    chosen, rates = ScanRange(1e-4, 0.1, 20), np.geomspace(1e-4, 0.1, 3)
+    together = Copies(training(tmp_path, **options), rates)
+    found = [together.step(batch) for batch in endless(together.training, chosen.steps)]
+    for m, lr in enumerate(rates):
+        alone = replace(training(tmp_path, **options), rates=lambda step, lr=lr: float(lr))
+        expected = list(losses_of_steps(alone, chosen.steps))
+        np.testing.assert_allclose([losses[m] for losses in found], expected, rtol=2e-4)
+    assert found[-1][0] != pytest.approx(found[-1][2], rel=0.01)
+
+
+def test_a_scan_side_by_side(tmp_path: Path) -> None:
+    scan = side_by_side_scan(training(tmp_path), ScanRange(1e-5, 10.0, 60), 7)
+    assert scan.side_by_side
+    assert len(scan.rates_S) == len(scan.losses_S) == len(scan.smoothed_S) == 7
+    assert scan.rates_S[[0, -1]].tolist() == pytest.approx([1e-5, 10.0])
+    assert scan.suggestion.rate is not None
+    assert 1e-3 <= scan.suggestion.rate <= 0.1
+    assert "ended lowest at 0.0" in scan.suggestion.reason
+    assert scan.document()["kind"] == "side by side"
+
+
+def test_particles_side_by_side(tmp_path: Path) -> None:
+    config = ParticleCnn(widths=[8], dense=[8], dropout=0.1, norm="batch")
+    model = build(config, SPEC, 2, torch_generator(1, "initialisation", 0))
+    model.fit_inputs(make_jets().batch(torch.arange(96)).inputs)
+    scan = side_by_side_scan(make_training(tmp_path, model), ScanRange(1e-4, 0.1, 20), 2)
+    assert np.isfinite(scan.smoothed_S).all()
+
+
+def test_a_copy_that_diverges_leaves_the_others(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"optimiser": {"name": "sgd", "lr": 1.0}}
+    scan = side_by_side_scan(training(tmp_path, **options), ScanRange(1e-2, 1e30, 30), 2)
+    assert np.isfinite(scan.smoothed_S).tolist() == [True, False]
+    assert scan.ended == "2 copies made 30 steps each, 1 of them diverged"
+    assert scan.document()["losses"][1] is None
+
+
+def test_what_cannot_be_scanned_side_by_side(tmp_path: Path) -> None:
+    with pytest.raises(JettaggerError, match="--side-by-side 1: two rates at least"):
+        side_by_side_scan(training(tmp_path), ScanRange(), 1)
+    model = make_model()
+    model.memory = nn.LSTM(3, 3)
+    with pytest.raises(JettaggerError, match="recurrent layers cannot be run for several networks at once"):
+        side_by_side_scan(make_training(tmp_path, model), ScanRange(), 2)
+    jets = make_jets(64, batch_size=64)
+    jets.weights_J[3] = float("nan")
+    with pytest.raises(JettaggerError, match="not finite in the first step, at any rate"):
+        side_by_side_scan(training(tmp_path, train=jets), ScanRange(), 2)
+
+
+def test_suggestions_of_copies() -> None:
+    rates, losses = np.geomspace(1e-4, 1.0, 5), np.array([0.6, 0.5, 0.4, 0.405, np.nan])
+    found = suggest_of_copies(rates, losses, 0.7)
+    assert found.rate == 0.01
+    assert (
+        found.reason
+        == "the smoothed loss ended lowest at 0.01 (0.4, from 0.7), and within 2 % of it from 0.01 to 0.1"
+    )
+    assert suggest_of_copies(rates, losses[::-1], 0.7).rate == 0.01
+    rising = suggest_of_copies(rates, np.array([0.4, 0.5, 0.6, 0.6, 0.6]), 0.7)
+    assert rising.reason.endswith("; a lower --lowest may do better")
+    assert suggest_of_copies(rates, np.full(5, 0.7), 0.7).rate is None
+    assert suggest_of_copies(rates, np.full(5, np.nan), 0.7).rate is None

@@ -7,11 +7,15 @@ from jettagger.training.rate_finder import RateScan
 
 
 def rate_drawing(scan: RateScan, label: str) -> Drawing:
-    """Each step's loss as points, the smoothed loss as a line, the suggested rate as a vertical one."""
+    """Losses as points, the smoothed loss as a line, the suggested rate as a vertical one."""
     with hep_style():
         figure, axes = single()
-        axes.plot(scan.rates_S, scan.losses_S, ".", color=GREY, markersize=4, label="one step")
-        axes.plot(scan.rates_S, scan.smoothed_S, color=PALETTE[0], label="smoothed")
+        last, smoothed = "one step", "smoothed"
+        if scan.side_by_side:
+            last, smoothed = "last step", f"smoothed, after {scan.steps} steps"
+        axes.plot(scan.rates_S, scan.losses_S, ".", color=GREY, markersize=4, label=last)
+        marker = "o" if scan.side_by_side else None
+        axes.plot(scan.rates_S, scan.smoothed_S, color=PALETTE[0], marker=marker, label=smoothed)
         if scan.suggestion.rate is not None:
             words = f"suggested: {scan.suggestion.rate:.2g}"
             axes.axvline(scan.suggestion.rate, color=PALETTE[1], linestyle="--", label=words)

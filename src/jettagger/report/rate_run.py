@@ -15,6 +15,7 @@ from jettagger.training.augmentation import Mirror
 from jettagger.training.device import choose_hardware, threads
 from jettagger.training.members import NORMALISATION_JETS, batches, training_weights
 from jettagger.training.progress import Progress
+from jettagger.training.rate_copies import side_by_side_scan
 from jettagger.training.rate_finder import RateScan, ScanRange, rising_scan, write_scan
 from jettagger.training.recipe import Recipe, new_model
 from jettagger.training.sides import prepare_sides
@@ -29,9 +30,12 @@ def find_rate(
     *,
     name: str,
     chosen: ScanRange = ScanRange(),  # noqa: B008 - it is immutable
+    copies: int | None = None,
     say: Callable[[str], None] = print,
 ) -> RateScan:
     """Scans learning rates, says what it suggests, and writes the scan and its figure into `output`.
+
+    With `copies` so many copies of the network are trained side by side, each at its own rate.
 
     Raises JettaggerError for what is wrong with config, data, range or output.
     """
@@ -40,17 +44,26 @@ def find_rate(
     check_writable(output / FILE)
     chosen.check()
     with threads(recipe.training.threads), tempfile.TemporaryDirectory() as unused:
-        scan = rising_scan(_training(recipe, Path(unused), say), chosen)
-    section = recipe.training
-    facts = {"config": name, "optimiser": section.optimiser.model_dump(), "batch_size": section.batch_size}
+        training = _training(recipe, Path(unused), say)
+        scan = (
+            rising_scan(training, chosen) if copies is None else side_by_side_scan(training, chosen, copies)
+        )
+    section, rate = recipe.training, scan.suggestion.rate
+    facts = {
+        "config": name,
+        "optimiser": section.optimiser.model_dump(),
+        "batch_size": section.batch_size,
+        # The scan's rates are the schedule's highest, which training.lr_scaling makes of optimiser.lr.
+        "suggested_lr": None if rate is None else rate * section.optimiser.lr / section.peak_rate,
+    }
     drawing = rate_drawing(scan, f"{name}: {section.optimiser.name}, batches of {section.batch_size} jets")
     for suffix in ("pdf", "png"):
         with written_aside(output / "figures" / f"{drawing.name}.{suffix}") as aside:
             aside.write_bytes(rendered(drawing.figure, suffix))
     write_scan(output / FILE, scan, facts)
     say(f"{scan.steps} steps: {scan.ended}")
-    rate = scan.suggestion.rate
-    say(f"{'no suggestion' if rate is None else f'optimiser.lr: {rate:.2g}'}, since {scan.suggestion.reason}")
+    words = "no suggestion" if rate is None else f"optimiser.lr: {facts['suggested_lr']:.2g}"
+    say(f"{words}, since {scan.suggestion.reason}")
     say(f"figure: {output / 'figures' / drawing.name}.png")
     return scan
 

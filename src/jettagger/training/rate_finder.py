@@ -92,7 +92,7 @@ class RateScan:
             "kind": "side by side" if self.side_by_side else "rising",
             "steps": self.steps,
             "ended": self.ended,
-            "suggested_lr": self.suggestion.rate,
+            "suggested_rate": self.suggestion.rate,
             "reason": self.suggestion.reason,
             "rates": self.rates_S.tolist(),
             "losses": plain(self.losses_S),
@@ -159,7 +159,7 @@ def losses_of_steps(training: Training, steps: int) -> Iterator[float]:
     generator = torch.Generator(training.hardware.device)
     set_dropout_generator(training.model, generator)
     training.model.train()
-    for batch in _endless(training, steps):
+    for batch in endless(training, steps):
         generator.manual_seed(key(training.section.seed, "dropout", training.stream, state.step))
         try:
             yield _loss_of_step(training, state, batch)
@@ -181,7 +181,8 @@ def _loss_of_step(training: Training, state: TrainingState, batch: Batch) -> flo
     return state.sums.losses / state.sums.weights
 
 
-def _endless(training: Training, steps: int) -> Iterator[Batch]:
+def endless(training: Training, steps: int) -> Iterator[Batch]:
+    """So many batches, epoch after epoch."""
     made = 0
     for epoch in count():
         for batch in training.train.epoch(epoch):

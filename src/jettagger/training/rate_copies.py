@@ -1,0 +1,160 @@
+"""Copies of one network side by side, each trained at a learning rate of its own: the finder's scan in one pass.
+
+Shapes: M copies, B jets.
+"""
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+
+from jettagger.batch import Batch, Inputs
+from jettagger.errors import JettaggerError
+from jettagger.models.parts.dropout import set_dropout_generator
+from jettagger.randomness import key
+from jettagger.training.device import threads
+from jettagger.training.l1 import penalise
+from jettagger.training.loss import cross_entropy
+from jettagger.training.optimisers import is_matrix, optimiser_over, step_with_rates
+from jettagger.training.rate_finder import (
+    FEWEST,
+    RateScan,
+    RunningMean,
+    ScanRange,
+    Suggestion,
+    endless,
+    rounded,
+)
+from jettagger.training.training import Training
+
+Floats = NDArray[np.float64]
+
+
+def side_by_side_scan(training: Training, chosen: ScanRange, copies: int) -> RateScan:
+    """`copies` of the network make equal steps on the same batches with the same masks, each at its own rate.
+
+    Raises JettaggerError for a network that cannot be run so, and where no loss is finite from the start.
+    """
+    chosen.check()
+    if copies < 2:
+        raise JettaggerError(f"--side-by-side {copies}: two rates at least can be compared")
+    rates_M = chosen.rates(copies)
+    means = [RunningMean() for _ in range(copies)]
+    with threads(training.section.threads):
+        together = Copies(training, rates_M)
+        for batch in endless(training, chosen.steps):
+            for mean, loss in zip(means, together.step(batch), strict=True):
+                mean.add(loss)
+    smoothed_M = np.array([mean.history[-1] for mean in means])
+    starts = [mean.history[FEWEST - 1] for mean in means if math.isfinite(mean.history[FEWEST - 1])]
+    lost = int((~np.isfinite(smoothed_M)).sum())
+    return RateScan(
+        rates_M,
+        together.losses_M,
+        smoothed_M,
+        True,
+        chosen.steps,
+        f"{copies} copies made {chosen.steps} steps each" + (f", {lost} of them diverged" if lost else ""),
+        suggest_of_copies(rates_M, smoothed_M, max(starts, default=math.nan)),
+    )
+
+
+class Copies:
+    """M copies of a training's network and one optimiser over all of them."""
+
+    def __init__(self, training: Training, rates_M: Floats) -> None:
+        model, device = training.model.to(training.hardware.device), training.hardware.device
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            raise JettaggerError(
+                "--side-by-side: recurrent layers cannot be run for several networks at once; leave it out"
+            )
+        self.training, self.made = training, 0
+        self.losses_M: Floats = np.full(len(rates_M), math.nan)
+        self._rates_M = torch.from_numpy(rates_M).to(device)
+        self._template = copy.deepcopy(model).train()
+        self._generator = torch.Generator(device)
+        set_dropout_generator(self._template, self._generator)
+        self._parameters, self._buffers = stack_module_state([model] * len(rates_M))
+        trained = [name for name, p in model.named_parameters() if p.requires_grad]
+        matrices = [is_matrix(p) for p in model.parameters() if p.requires_grad]
+        self._weights = [self._parameters[name] for name in trained]
+        self._matrices = [w for w, matrix in zip(self._weights, matrices, strict=True) if matrix]
+        self._optimiser = optimiser_over(self._weights, matrices, training.section.optimiser)
+
+    def step(self, given: Batch) -> list[float]:
+        """One step of every copy; the loss of each before it, NaN where it is not finite."""
+        training, section = self.training, self.training.section
+        batch = given.to(training.hardware.device)
+        batch = replace(batch, inputs=self._mirrored(batch.inputs))
+        self._generator.manual_seed(key(section.seed, "dropout", training.stream, self.made))
+        self._optimiser.zero_grad()
+        minimised_M, losses_M = self._losses(batch)
+        minimised_M.sum().backward()  # type: ignore[no-untyped-call]
+        penalise(self._matrices, section.l1)
+        if section.gradient_clip is not None:
+            clip_each([w.grad for w in self._weights if w.grad is not None], section.gradient_clip)
+        step_with_rates(self._optimiser, self._rates_M)
+        self.made += 1
+        found_M = losses_M.detach().double().cpu().numpy()
+        self.losses_M = np.where(np.isfinite(found_M), found_M, math.nan)
+        if self.made == 1 and np.isnan(self.losses_M).all():
+            raise JettaggerError("the loss is not finite in the first step, at any rate: `train` says why")
+        return [float(x) for x in self.losses_M]
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What is minimised, and the mean loss, of each copy: (M,)."""
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+            with self.training.hardware.autocast():
+                logits_BC = functional_call(self._template, (parameters, buffers), (batch.inputs,))
+            smoothing = self.training.section.label_smoothing
+            loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, smoothing)
+            return loss.step, loss.losses / loss.weights
+
+        try:
+            found: tuple[Tensor, Tensor] = torch.vmap(one, randomness="same")(self._parameters, self._buffers)
+        except (RuntimeError, ValueError) as error:
+            if "vmap" not in str(error):
+                raise
+            raise JettaggerError(
+                f"--side-by-side: this network cannot be run for several at once ({error}); leave it out"
+            ) from error
+        return found
+
+    def _mirrored(self, inputs: Inputs) -> Inputs:
+        training = self.training
+        if training.mirror is None:
+            return inputs
+        stream = key(training.section.seed, "reflections", training.stream, self.made)
+        return training.mirror(inputs, torch.Generator(training.hardware.device).manual_seed(stream))
+
+
+@torch.no_grad()
+def clip_each(gradients: list[Tensor], limit: float) -> None:
+    """Scales down the gradient of every copy whose norm over all parameters exceeds `limit`."""
+    norms_PM = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
+    share_M = limit / torch.linalg.vector_norm(norms_PM, dim=0).clamp(min=limit)
+    for gradient in gradients:
+        gradient.mul_(share_M.view(-1, *(1,) * (gradient.ndim - 1)))
+
+
+def suggest_of_copies(rates_M: Floats, smoothed_M: Floats, start: float) -> Suggestion:
+    """The rate of the lowest loss, and those that are as good."""
+    known_M = np.isfinite(smoothed_M)
+    if not known_M.any() or np.nanmin(smoothed_M) > 0.98 * start:
+        return Suggestion(
+            None, "no rate lowered the loss by 2 %: nothing can be read from it; try more --steps"
+        )
+    best = int(np.nanargmin(smoothed_M))
+    good_M = rates_M[known_M & (smoothed_M <= smoothed_M[best] + 0.02 * abs(smoothed_M[best]))]
+    end = {0: "; a lower --lowest may do better", len(rates_M) - 1: "; a higher --highest may do better"}
+    return Suggestion(
+        rounded(float(rates_M[best])),
+        f"the smoothed loss ended lowest at {rates_M[best]:.2g} ({smoothed_M[best]:.4g}, from {start:.4g}), and within "
+        f"2 % of it from {good_M.min():.2g} to {good_M.max():.2g}{end.get(best, '')}",
+    )

@@ -22,7 +22,8 @@ from jettagger.training.execution import (
 )
 from jettagger.training.interruption import Interrupted
 from jettagger.training.loop import train_member
-from jettagger.training.schema import OptimiserName, TrainingSection
+from jettagger.training.optimiser_schema import OptimiserName
+from jettagger.training.schema import TrainingSection
 from jettagger.training.step import make_step
 from jettagger.training.training import MemberResult, Training
 from jettagger.training.trial import Trial, attempt, copied
@@ -66,12 +67,22 @@ def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
         torch.testing.assert_close(second[name], x, rtol=0, atol=1e-10, msg=name)
 
 
-OPTIMISERS = [{"name": name, "lr": 0.01} for name in get_args(OptimiserName)]
+OPTIMISERS = [
+    *({"name": name, "lr": 0.01} for name in get_args(OptimiserName)),
+    {"name": "sgd", "lr": 0.1, "nesterov": True, "lookahead": {"steps": 4}},
+]
+"""With those that are added to the schema."""
+MORE: list[dict[str, Any]] = [
+    {"l1": 0.01},
+    {"swa": {}, "ema": None},
+    {"lr_scaling": {"name": "linear", "reference": 8}},
+]
+CASES = [*({"optimiser": optimiser} for optimiser in OPTIMISERS), *MORE]
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=lambda section: section["name"])
-def test_one_pass_is_the_loop(tmp_path: Path, optimiser: dict[str, Any]) -> None:
-    options = {**FULL, "optimiser": optimiser}
+@pytest.mark.parametrize("changed", CASES, ids=str)
+def test_one_pass_is_the_loop(tmp_path: Path, changed: dict[str, Any]) -> None:
+    options = {**FULL, **changed}
     alone = [train_member(training) for training in members(tmp_path / "alone", **options)]
     together = train_together(members(tmp_path / "together", **options))
     for one, other in zip(alone, together, strict=True):

@@ -15,13 +15,29 @@ from jettagger.tagger import BATCH
 from jettagger.training import checkpoints
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import Hardware
-from jettagger.training.distribution import Ranks
 from jettagger.training.diagnosis import NotFiniteError
-from jettagger.training.execution import FEWEST, MOST_MEMBERS, Execution, asked_for, measured, not_vectorised, rule, store
+from jettagger.training.distribution import Ranks
+from jettagger.training.execution import (
+    FEWEST,
+    MOST_MEMBERS,
+    Execution,
+    asked_for,
+    measured,
+    not_vectorised,
+    rule,
+    store,
+)
 from jettagger.training.execution import stored as execution_of
 from jettagger.training.feeding import kept_on
 from jettagger.training.loop import train_member
-from jettagger.training.outcome import RESULT, MemberFailure, has_ended, piece_name, read_failure, write_failure
+from jettagger.training.outcome import (
+    RESULT,
+    MemberFailure,
+    has_ended,
+    piece_name,
+    read_failure,
+    write_failure,
+)
 from jettagger.training.progress import Progress
 from jettagger.training.recipe import Recipe, fold_folder, member_folder, new_model
 from jettagger.training.sharing import DropoutRows
@@ -95,9 +111,7 @@ class Group(NamedTuple):
         return fold_folder(self.output, self.recipe.fold)
 
 
-def _before(
-    group: Group, members: Sequence[int]
-) -> tuple[dict[int, MemberResult], dict[int, MemberFailure]]:
+def _before(group: Group, members: Sequence[int]) -> tuple[dict[int, MemberResult], dict[int, MemberFailure]]:
     """The members that have ended or failed before. With the same numbers they would fail again."""
     folders = {k: group.folder(k) for k in members}
     results = {k: _read_result(folder) for k, folder in folders.items() if has_ended(folder)}

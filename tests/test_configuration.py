@@ -253,9 +253,8 @@ TOP_LEVEL_KEYS = ", ".join(Config.model_fields)
         ),
         (
             "format: 1",
-            "format: 1\ntargets: {}",
-            "a.yaml:2: targets: not yet: regression targets (settled in the format, not implemented in this "
-            "version)",
+            "format: 1\ntargets: {mass: {value: gen_mass, los: mse}}",
+            "a.yaml:2: targets.mass.los: unknown key (did you mean 'loss'? allowed: value, loss, weight)",
         ),
         (
             "widths: [32, 32]",
@@ -357,11 +356,11 @@ def test_everything_is_reported_at_once_in_the_order_of_the_file() -> None:
         ("sample: Top", "sample: Tpo"),
         ("[jet_pt, jet_eta]", "[jet_pt, jet_pt]"),
         ("log(jet_pt)", "lgo(jet_pt)"),
-        ("format: 1", "format: 1\ntargets: {}"),
+        ("format: 1", "format: 1\ntargets: {mass: {value: gen_mass, loss: mes}}"),
     )
     assert lines[0] == "a.yaml: 6 problems"
     starts = [
-        "a.yaml:2: targets: not yet",
+        "a.yaml:2: targets.mass.loss: unknown loss 'mes': did you mean 'mse'?",
         "a.yaml:11: classes.Top.sample: sample 'Tpo'",
         "a.yaml:21: inputs.jet.features.log_pt: unknown function 'lgo'",
         "a.yaml:23: spectators.1: 'jet_pt' stands twice",
@@ -439,7 +438,7 @@ def test_overrides_are_put_over_the_file() -> None:
         ("data.selection.x=3", "--set data.selection.x=3: data.selection is .* and has no keys"),
         ("data.train.Top.files.7=x", "'7' is not a position in the list .0 to 1."),
         ("spectators=[a", "^--set spectators=.a: ',' or ']' is expected$"),
-        ("targets={}", "--set targets={}: targets: not yet: regression targets"),
+        ("targets={mass: {value: gen_mass, weight: 0}}", "targets.mass.weight: 0 is out of range"),
     ],
 )
 def test_a_bad_override_names_itself(override: str, message: str) -> None:
@@ -536,7 +535,7 @@ def test_the_json_schema_is_whole() -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert set(schema["properties"]) == set(Config.model_fields)
     assert schema["additionalProperties"] is False
-    assert {"format", "data", "classes", "inputs", "model"} == set(schema["required"])
+    assert {"format", "data", "inputs", "model"} == set(schema["required"])
     assert _references(schema) <= {f"#/$defs/{name}" for name in schema["$defs"]}
     assert [member["$ref"] for member in schema["properties"]["model"]["oneOf"]] == [
         f"#/$defs/model_{name}" for name in architectures()

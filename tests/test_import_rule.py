@@ -14,7 +14,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("errors",),  # imported by all
     ("advice", "files", "kinematics", "randomness", "schema", "yaml_source"),
     ("metrics",),  # draws its bootstrap replicas from randomness
-    ("batch", "expressions"),
+    ("batch", "expressions", "outputs"),
     ("data", "models"),
     ("uncertainty",),
     ("baselines", "tagger"),
@@ -38,7 +38,12 @@ WITHOUT_TORCH = (
         "jettagger.yaml_source",
     ),
     *("jettagger.kinematics", "jettagger.metrics", "jettagger.randomness", "jettagger.expressions"),
-    *("jettagger.data.schema", "jettagger.training.schema", "jettagger.evaluation.schema"),
+    *(
+        "jettagger.outputs.schema",
+        "jettagger.data.schema",
+        "jettagger.training.schema",
+        "jettagger.evaluation.schema",
+    ),
     *("jettagger.baselines", "jettagger.configuration", "jettagger.cli"),
 )
 

@@ -67,7 +67,9 @@ def check(section: BaselinesSection, data: DataConfig) -> list[tuple[str, str]]:
         problems.append(
             ("baselines.cut.signal", f"'{section.cut.signal}' is not in classes (allowed: {allowed})")
         )
-    if section.boosted_trees is not None and "jet" not in data.inputs:
+    if section.boosted_trees is not None and not data.classes:
+        problems.append(("baselines.boosted_trees", "trees tell classes apart, and there are none"))
+    elif section.boosted_trees is not None and "jet" not in data.inputs:
         problems.append(
             ("baselines.boosted_trees", "trees need jet-level variables: add inputs.jet.features")
         )

@@ -1,6 +1,7 @@
 """What a model sees: batches of jets, their particles packed or dense, and what the inputs are called.
 
-Shapes: B jets, N real particles of all jets together, P particle slots, F features, K coordinates, C classes.
+Shapes: B jets, N real particles of all jets together, P particle slots, F features, K coordinates, C classes,
+T targets.
 
 Packed rows cost nothing for padding and serve training; the dense form serves export and convolutions wider
 than one particle. Both offer the same operations, so that a model is written once.
@@ -211,6 +212,23 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Truth:
+    """What is known of B jets and enters a loss."""
+
+    labels_B: Tensor
+    """int64, index into the classes; -1 where the class is unknown."""
+    weights_B: Tensor
+    """float32, the weight in the training loss: event weight times training weight."""
+    targets_BT: Tensor | None = None
+    """float32, regression targets as the loss sees them, normalised; NaN where one is unknown. None without any."""
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Truth":
+        """The same with each tensor as `change` returns it."""
+        targets_BT = None if self.targets_BT is None else change(self.targets_BT)
+        return Truth(change(self.labels_B), change(self.weights_B), targets_BT)
+
+
+@dataclass(frozen=True)
 class Batch:
     """Inputs with what training and evaluation need beside them."""
 
@@ -223,23 +241,38 @@ class Batch:
     """int64, index of the jet in the prepared dataset: stable, whatever the order of batches."""
     part: Part | None = None
     """Its place among the ranks' parts of a batch; None: it is the whole batch."""
+    targets_BT: Tensor | None = None
+    """float32, regression targets as the loss sees them, normalised; NaN where one is unknown. None without any."""
+    spectator_B: Tensor | None = None
+    """float32, the variable that scores are decorrelated from; None where they are not."""
+    partner: Truth | None = None
+    """What is known of the jets that were mixed into these; both weights have their share in them."""
 
     def __len__(self) -> int:
         return len(self.index_B)
 
+    @property
+    def truth(self) -> Truth:
+        """What is known of the jets themselves."""
+        return Truth(self.labels_B, self.weights_B, self.targets_BT)
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`, copied asynchronously from pinned memory."""
-        return self._each(lambda x: x.to(device, non_blocking=True))
+        return self.each(lambda x: x.to(device, non_blocking=True))
 
     def pinned(self) -> "Batch":
         """The same batch in memory that a CUDA device can copy from while it computes."""
-        return self._each(lambda x: x.pin_memory())
+        return self.each(lambda x: x.pin_memory())
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The same batch with each tensor as `change` returns it."""
         return replace(
             self,
             inputs=self.inputs.each(change),
             labels_B=change(self.labels_B),
             weights_B=change(self.weights_B),
             index_B=change(self.index_B),
+            targets_BT=None if self.targets_BT is None else change(self.targets_BT),
+            spectator_B=None if self.spectator_B is None else change(self.spectator_B),
+            partner=None if self.partner is None else self.partner.each(change),
         )

@@ -30,8 +30,10 @@ def written_aside(path: Path | str) -> Iterator[Path]:
     aside = _reserve(path, directory=False)
     try:
         yield aside
-        _flush(aside)
+        flush(aside)
         aside.replace(path)
+        with suppress(OSError):  # not every file system knows it of folders
+            flush(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -45,7 +47,7 @@ def directory_written_aside(path: Path | str) -> Iterator[Path]:
         yield aside
         for file in aside.rglob("*"):
             if file.is_file():
-                _flush(file)
+                flush(file)
         _take_place(path, aside)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -97,6 +99,15 @@ def write_json(path: Path | str, content: Any) -> None:
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def flush(path: Path) -> None:
+    """Waits until a file's bytes, or a folder's names, are on the disk. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sha256(path: Path | str) -> str:
@@ -166,8 +177,3 @@ def _take_place(path: Path, aside: Path) -> None:
         finally:
             shutil.rmtree(old)
     raise JettaggerError(f"cannot write {path}: other processes replace it all the time")
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())

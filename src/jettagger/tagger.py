@@ -10,7 +10,7 @@ those of the fold that its event number puts it in: they never saw it.
 A bundle holds `config.yaml`, `weights.safetensors` (all members), `card.json` and `check_jets.npz`: a few raw
 jets with the scores they had when it was written, which loading replays. No part of it is code.
 
-Shapes: J jets, M members, C classes.
+Shapes: J jets, M members, K output columns, C classes.
 """
 
 import json
@@ -37,10 +37,14 @@ from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError, unknown_name
 from jettagger.files import directory_written_aside, sha256, write_json
 from jettagger.models.parts.model import JetModel
+from jettagger.outputs.description import describe
+from jettagger.outputs.schema import ClassLossSection
 from jettagger.randomness import torch_generator
+from jettagger.uncertainty.columns import class_columns, target_columns
 from jettagger.uncertainty.decomposition import Accumulator, Decomposition
-from jettagger.uncertainty.ensemble import member_probabilities
-from jettagger.uncertainty.mc_dropout import pass_probabilities
+from jettagger.uncertainty.ensemble import estimates_of, probabilities_of, raw_outputs
+from jettagger.uncertainty.mc_dropout import pass_outputs
+from jettagger.uncertainty.regression import TargetAccumulator, TargetPrediction, joined, nothing
 
 FORMAT = 2
 READABLE = (1, 2)
@@ -73,6 +77,8 @@ class Scores(NamedTuple):
     decomposition: Decomposition
     members_MJC: NDArray[np.float32] | None
     """Each member's probabilities; None for MC dropout. With folds, the M-th network of the jet's own fold."""
+    targets: Mapping[str, TargetPrediction] = {}
+    """What is said of each regression target."""
 
 
 class Scored(NamedTuple):
@@ -135,6 +141,11 @@ class Tagger:
         """Names of the scores, in the order of the outputs."""
         return tuple(self.config.classes)
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the regression targets."""
+        return tuple(self.config.targets)
+
     @cached_property
     def _columns(self) -> Columns:
         """Parsed once: an analysis may ask for a few jets at a time."""
@@ -164,7 +175,10 @@ class Tagger:
 
         Fields: a probability for each class; `std` with the standard deviation of each between members;
         `mutual_information` (between trainings, epistemic), `expected_entropy` (label noise, aleatoric) and
-        `total_entropy` in nats; `passes_selection`. Raises JettaggerError for a branch that is missing.
+        `total_entropy` in nats; `passes_selection`. For each regression target: `<target>`; `<target>_error`,
+        the error that a Gaussian loss has learned with the spread between members; `<target>_std`, that spread
+        alone; `<target>_q16` and so on for quantiles. Without classes only these stand beside
+        `passes_selection`. Raises JettaggerError for a branch that is missing.
         """
         if mc_dropout < 0:
             raise JettaggerError(
@@ -213,7 +227,8 @@ class Tagger:
         seed: int = 0,
         spectators: bool = True,
     ) -> dict[str, NDArray[Any]]:
-        """Flat columns, one entry a jet: `<class>`, `std_<class>`, the entropies, `passes_selection`, spectators."""
+        """Flat columns, one entry a jet: `<class>`, `std_<class>`, the entropies, targets, `passes_selection`,
+        spectators."""
         return self.scored(
             branches, where=where, mc_dropout=mc_dropout, seed=seed, spectators=spectators
         ).columns
@@ -238,17 +253,10 @@ class Tagger:
         selected_J = columns.selected(namespace, jets)
         raw, _ = columns.inputs(namespace, jets, selected_J)
         fold_J = self.folds_of(columns.extras(namespace, jets), where=where) if self.folds else None
-        scores = self.run_rows(
-            jets, partial(_sliced, raw), fold_J, mc_dropout=mc_dropout, seed=seed
-        ).decomposition
-        result: dict[str, NDArray[Any]] = {}
-        for index, name in enumerate(self.classes):
-            result[name] = scores.probabilities_NC[:, index]
-        for index, name in enumerate(self.classes):
-            result[f"std_{name}"] = scores.std_NC[:, index]
-        result["mutual_information"] = scores.mutual_information_N
-        result["expected_entropy"] = scores.expected_entropy_N
-        result["total_entropy"] = scores.total_entropy_N
+        scores = self.run_rows(jets, partial(_sliced, raw), fold_J, mc_dropout=mc_dropout, seed=seed)
+        result = class_columns(self.classes, scores.decomposition) if self.classes else {}
+        for name, predicted in scores.targets.items():
+            result |= target_columns(name, predicted)
         result["passes_selection"] = selected_J
         if spectators:
             result |= columns.spectators(namespace, jets)
@@ -290,31 +298,52 @@ class Tagger:
         assert not self.folds, "without the folds of jets it is not known which networks may score them"
         decompositions: list[Decomposition] = []
         members: list[NDArray[np.float32]] = []
+        targets: dict[str, list[TargetPrediction]] = {name: [] for name in self.targets}
         for inputs in batches:
             inputs = inputs.to(self.device)
             accumulator = Accumulator()
+            regression = {one.name: TargetAccumulator(one) for one in self.members[0].outputs.targets}
             if mc_dropout:
-                self._add_passes(accumulator, inputs, mc_dropout, seed)
+                self._add_passes(accumulator, regression, inputs, mc_dropout, seed)
             else:
+                raw = [raw_outputs(model, inputs) for model in self.members]
                 # In float64: in float32 all confident jets would tie at 1.
-                probabilities_MBC = member_probabilities(self.members, inputs)
+                probabilities_MBC = np.stack(
+                    [probabilities_of(x, model.outputs) for x, model in zip(raw, self.members, strict=True)]
+                )
                 accumulator.add_many(probabilities_MBC)
                 members.append(probabilities_MBC.astype(np.float32))
+                for raw_BK, model in zip(raw, self.members, strict=True):
+                    _add_estimates(regression, raw_BK, model)
             decompositions.append(accumulator.result())
+            for name, one in regression.items():
+                targets[name].append(one.result())
         if not decompositions:
             return self._nothing(mc_dropout)
-        joined = _one_after_the_other(decompositions)
-        return Scores(joined, np.concatenate(members, axis=1) if members else None)
+        return Scores(
+            _one_after_the_other(decompositions),
+            np.concatenate(members, axis=1) if members else None,
+            {name: joined(parts) for name, parts in targets.items()},
+        )
 
-    def _add_passes(self, accumulator: Accumulator, inputs: Inputs, passes: int, seed: int) -> None:
+    def _add_passes(
+        self,
+        accumulator: Accumulator,
+        regression: Mapping[str, TargetAccumulator],
+        inputs: Inputs,
+        passes: int,
+        seed: int,
+    ) -> None:
         for number, model in enumerate(self.members):
-            for probabilities_BC in pass_probabilities(model, inputs, passes, seed + number):
-                accumulator.add(probabilities_BC)
+            for raw_BK in pass_outputs(model, inputs, passes, seed + number):
+                accumulator.add(probabilities_of(raw_BK, model.outputs))
+                _add_estimates(regression, raw_BK, model)
 
     def _nothing(self, mc_dropout: int) -> Scores:
         empty_JC, empty_J = np.empty((0, len(self.classes))), np.empty(0)
         samples = len(self.members) * max(mc_dropout, 1)
-        return Scores(Decomposition(empty_JC, empty_JC, empty_J, empty_J, empty_J, samples), None)
+        targets = {one.name: nothing(one, samples) for one in self.members[0].outputs.targets}
+        return Scores(Decomposition(empty_JC, empty_JC, empty_J, empty_J, empty_J, samples), None, targets)
 
     def _nested(self, parts: Sequence[Scored]) -> ak.Array:
         """One record a jet, in a list for each event where jets are nested in events."""
@@ -323,10 +352,12 @@ class Tagger:
         return ak.unflatten(record, np.concatenate(counts)) if counts else record
 
     def _record(self, columns: Mapping[str, NDArray[Any]]) -> ak.Array:
-        fields = {name: columns[name] for name in self.classes}
-        fields["std"] = ak.zip({name: columns[f"std_{name}"] for name in self.classes})
-        others = ("mutual_information", "expected_entropy", "total_entropy", "passes_selection")
-        return ak.zip(fields | {name: columns[name] for name in others}, depth_limit=1)
+        spreads = [f"std_{name}" for name in self.classes]
+        fields: dict[str, Any] = {name: columns[name] for name in self.classes}
+        if spreads:
+            fields["std"] = ak.zip({name: columns[f"std_{name}"] for name in self.classes})
+        others = {name: x for name, x in columns.items() if name not in (*self.classes, *spreads)}
+        return ak.zip(fields | others, depth_limit=1)
 
 
 def save(
@@ -342,17 +373,15 @@ def save(
         for network, model in zip(networks, tagger.members, strict=True)
         for name, tensor in model.state_dict().items()
     }
-    expected = tagger.score(check_jets, where="check jets")
+    expected = _replayed(tagger, check_jets, where="check jets")
     with directory_written_aside(directory) as aside:
         save_file(weights, aside / "weights.safetensors")
         (aside / "config.yaml").write_text(yaml_source.write(dict(document)), encoding="utf-8")
         form, _, buffers = ak.to_buffers(ak.Array({name: ak.Array(x) for name, x in check_jets.items()}))
-        scores = np.stack([expected[name] for name in tagger.classes], axis=1)
         length = len(next(iter(check_jets.values())))
-        stored = {"form": form.to_json(), "length": length, "scores": scores, **buffers}
+        stored = {"form": form.to_json(), "length": length, "scores": expected, **buffers}
         if tagger.folds:  # few jets meet few of the networks
-            everyone = tagger.mean_over_folds().score(check_jets, where="check jets")
-            stored["scores_of_all"] = np.stack([everyone[name] for name in tagger.classes], axis=1)
+            stored["scores_of_all"] = _replayed(tagger.mean_over_folds(), check_jets, where="check jets")
         np.savez(aside / "check_jets.npz", **stored)
         files = {name: sha256(aside / name) for name in FILES}
         card = {
@@ -386,8 +415,9 @@ def load(path: str | Path, *, device: str = "cpu", replay: bool = True) -> Tagge
         {name: document[name] for name in DataConfig.model_fields if name in document}
     )
     weights = load_file(directory / "weights.safetensors", device=device)
+    loss = ClassLossSection.model_validate(document.get("training", {}).get("loss", {}))
     networks = _networks(card)
-    members = tuple(_member(document["model"], config, weights, one.name, device) for one in networks)
+    members = tuple(_member(document["model"], loss, config, weights, one.name, device) for one in networks)
     tagger = Tagger(config, members, card, place, networks)
     if replay:
         _replay(directory, tagger)
@@ -447,15 +477,17 @@ def _networks(card: Mapping[str, Any]) -> tuple[Network, ...]:
 
 def _member(
     section: Mapping[str, Any],
+    loss: ClassLossSection,
     config: DataConfig,
     weights: Mapping[str, torch.Tensor],
     name: str,
     device: str,
 ) -> JetModel:
     model_config = models.config_class(section["architecture"]).model_validate(section)
-    model = models.build(
-        model_config, Columns(config).spec, len(config.classes), torch_generator(0, "unused")
+    outputs = describe(
+        tuple(config.classes), loss, {name: (one.loss, one.weight) for name, one in config.targets.items()}
     )
+    model = models.build(model_config, Columns(config).spec, outputs, torch_generator(0, "unused"))
     prefix = f"{name}/"
     model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     return model.to(device).eval()
@@ -477,24 +509,43 @@ def _replay(directory: Path, tagger: Tagger) -> None:
         )
 
 
+def _replayed(tagger: Tagger, jets: Mapping[str, Any], *, where: str) -> NDArray[np.float64]:
+    """(J, C + T): probabilities, and the targets in units of their spread in the training."""
+    columns = tagger.score(jets, where=where)
+    found = [columns[name] for name in tagger.classes]
+    if tagger.targets:
+        first = tagger.members[0]
+        shifts, scales = first.target_shift.tolist(), first.target_scale.tolist()
+        for name, shift, scale in zip(tagger.targets, shifts, scales, strict=True):
+            found.append((columns[name] - shift) / scale)
+    return np.stack(found, axis=1)
+
+
+def _add_estimates(
+    regression: Mapping[str, TargetAccumulator], raw_BK: torch.Tensor, model: JetModel
+) -> None:
+    for name, estimate in estimates_of(raw_BK, model).items():
+        regression[name].add(estimate)
+
+
 def _gap(tagger: Tagger, jets: ak.Array, expected_JC: NDArray[np.float64], directory: Path) -> float:
     """The largest distance from the expected scores."""
-    columns = tagger.score({name: jets[name] for name in jets.fields}, where=str(directory))
-    found_JC = np.stack([columns[name] for name in tagger.classes], axis=1)
+    found_JC = _replayed(tagger, {name: jets[name] for name in jets.fields}, where=str(directory))
     return float(np.abs(found_JC - expected_JC).max()) if len(expected_JC) else 0.0
 
 
 def _put_back(parts: Sequence[Scores], rows: Sequence[NDArray[np.int64]]) -> Scores:
     """Scores of jets that were scored in several parts, in the order of the jets."""
     back_J = np.argsort(np.concatenate(rows), kind="stable")
-    joined = _one_after_the_other([part.decomposition for part in parts])
-    ordered = {name: values[back_J] for name, values in joined._asdict().items() if name != "samples"}
+    whole = _one_after_the_other([part.decomposition for part in parts])
+    ordered = {name: values[back_J] for name, values in whole._asdict().items() if name != "samples"}
     # A fold may lack a member that failed: its spread is that of the others.
     fewest = min(part.decomposition.samples for part in parts)
     members = [part.members_MJC[:fewest] for part in parts if part.members_MJC is not None]
     return Scores(
         Decomposition(**ordered, samples=fewest),
         np.concatenate(members, axis=1)[:, back_J] if members else None,
+        {name: joined([part.targets[name] for part in parts]).at(back_J) for name in parts[0].targets},
     )
 
 

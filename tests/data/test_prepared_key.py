@@ -34,6 +34,7 @@ IN_KEY: dict[str, dict[str, object]] = {
     "classes.one_hot": {"classes": ["label_QCD", "label_Tbqq"]},
     "define": {"define__more": "pt + 1"},
     "spectators": {"spectators": ["jet_eta"]},
+    "targets.value": {"targets": {"mass": {"value": "gen_mass"}}},
     "weights.event": {"weights": {"event": "gen_weight"}},
     "inputs.from": {"inputs__particles__from": "part_p*"},
     "inputs.index.jet": {**NESTED, "inputs__particles__index": {"jet": "a"}},
@@ -59,11 +60,17 @@ IN_KEY: dict[str, dict[str, object]] = {
 """Fields that are in the key, with a change of each."""
 
 MASS = {"value": "jet_sdmass"}
+TARGET = {"value": "gen_mass"}
 WITHOUT_EFFECT: dict[str, dict[str, object]] = {
     "data.prepared": {"data__prepared": "elsewhere"},
     "data.validation": {"data__validation": 0.5},
     "data.test": {"data__test": {}},
     "data.on_error": {"data__on_error": "skip"},
+    "targets.loss.name": {"targets": {"mass": {**TARGET, "loss": "mse"}}},
+    "targets.loss.quantiles": {
+        "targets": {"mass": {**TARGET, "loss": {"name": "quantile", "quantiles": [0.5]}}}
+    },
+    "targets.weight": {"targets": {"mass": {**TARGET, "weight": 2}}},
     "inputs.features.normalise": {"inputs__jet__features__mass": {**MASS, "normalise": "none"}},
     "inputs.features.normalise.shift": {
         "inputs__jet__features__mass": {**MASS, "normalise": {"shift": 1, "scale": 1}}
@@ -135,6 +142,8 @@ def test_a_field_that_matters(field):
 def test_a_field_that_does_not(field):
     change = WITHOUT_EFFECT[field]
     before = {"weights": change["weights"]} if len(change) > 1 else {}
+    if "targets" in change:
+        before = {"targets": {"mass": TARGET}}
     assert key(**change) == key(**before)
 
 

@@ -54,7 +54,7 @@ def test_the_mean_is_the_arithmetic_mean(
 def test_what_is_kept_is_the_mean_with_its_own_loss(tmp_path: Path) -> None:
     training = make_training(tmp_path, swa={"start": 0.5}, optimiser={"lr": 0.05}, epochs=4)
     result = train_member(training)
-    found = validate(training.model.eval(), training.validation.epoch(0), CPU)
+    found = validate(training.model.eval(), training.validation.epoch(0), CPU, training.objective)
     assert result.mean_loss == pytest.approx(found.loss, rel=1e-6)
     assert result.best_loss == min(record.validation_loss for record in result.history)
     plain = make_training(tmp_path / "plain", optimiser={"lr": 0.05}, epochs=4)

@@ -7,13 +7,24 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 
+from jettagger.batch import Batch, Inputs
 from jettagger.errors import JettaggerError
-from jettagger.training.loss import check_labels, cross_entropy
+from jettagger.outputs.description import plain
+from jettagger.outputs.schema import ClassLossSection
+from jettagger.training.loss import WeightedLoss, check_labels
+from jettagger.training.objective import Objective
 from memory import make_jets
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.5, -1.0], [0.0, 3.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 1])
 WEIGHTS = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
+
+
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, smoothing: float
+) -> WeightedLoss:
+    truth = Batch(Inputs(None, {}), labels, weights, torch.arange(len(labels)))
+    return Objective(plain(2), ClassLossSection(), smoothing)(logits, truth)
 
 
 def test_against_scikit_learn() -> None:
@@ -70,8 +81,8 @@ def test_unlabelled_jets_are_refused() -> None:
     jets = make_jets()
     jets.labels_J[[3, 5]] = -1
     with pytest.raises(JettaggerError, match=r"2 of 96 jets in a batch have no class \(such as 3, 5\)"):
-        check_labels(jets.batch(torch.arange(96)), 2)
+        check_labels(jets.batch(torch.arange(96)), ("QCD", "Top"))
     jets.labels_J[[3, 5]] = 2
-    with pytest.raises(JettaggerError, match="a jet has label 2, but the network has 2 outputs"):
-        check_labels(jets.batch(torch.arange(96)), 2)
-    check_labels(jets.batch(torch.arange(0)), 2)
+    with pytest.raises(JettaggerError, match="a jet has label 2, but the network has 2 classes"):
+        check_labels(jets.batch(torch.arange(96)), ("QCD", "Top"))
+    check_labels(jets.batch(torch.arange(0)), ("QCD", "Top"))

@@ -14,8 +14,9 @@ from jettagger.errors import JettaggerError
 from jettagger.models import build
 from jettagger.models.particle_cnn import Config as ParticleCnn
 from jettagger.randomness import torch_generator
+from jettagger.training.device import Hardware
 from jettagger.training.loop import train_member
-from jettagger.training.loss import cross_entropy
+from jettagger.training.loss import cross_entropy, summed
 from jettagger.training.rate_copies import Copies, side_by_side_scan, suggest_of_copies
 from jettagger.training.rate_finder import (
     FEWEST,
@@ -82,7 +83,7 @@ def test_rates_reach_the_optimiser(tmp_path: Path) -> None:
     other = make_model(dropout=0.0, norm="none")
     batch = next(jets.epoch(0))
     for rate, loss in zip(chosen.rates(20), scan.losses_S, strict=True):
-        found = cross_entropy(other(batch.inputs), batch.labels_B, batch.weights_B, 0.0)
+        found = summed(cross_entropy(other(batch.inputs), batch.labels_B), batch.weights_B)
         assert loss == pytest.approx((found.losses / found.weights).item(), rel=1e-5)
         other.zero_grad()
         found.step.backward()
@@ -94,6 +95,18 @@ def test_a_loss_that_is_not_finite_ends_a_scan(tmp_path: Path) -> None:
     scan = rising_scan(training(tmp_path, optimiser={"name": "sgd", "lr": 1.0}), ScanRange(1e-3, 1e30, 60))
     assert "at a rate of" in scan.ended
     assert all(x is None or math.isfinite(x) for x in scan.document()["losses"])
+
+
+def test_batches_in_parts(tmp_path: Path) -> None:
+    """The rate finder passes large batches in parts, as a training does: with masks of the whole batch."""
+    options: dict[str, Any] = {
+        "model": make_model(dropout=0.3, norm="none"),
+        "train": make_jets(64, batch_size=64),
+    }
+    whole = rising_scan(make_training(tmp_path, **options), ScanRange(1e-4, 0.1, 20))
+    options["model"] = make_model(dropout=0.3, norm="none")
+    parts = rising_scan(make_training(tmp_path, accumulate=3, **options), ScanRange(1e-4, 0.1, 20))
+    np.testing.assert_allclose(parts.losses_S, whole.losses_S, rtol=1e-4)
 
 
 def test_broken_data_are_no_matter_of_the_rate(tmp_path: Path) -> None:
@@ -205,6 +218,9 @@ def test_what_cannot_be_scanned_side_by_side(tmp_path: Path) -> None:
     model.memory = nn.LSTM(3, 3)
     with pytest.raises(JettaggerError, match="recurrent layers cannot be run for several networks at once"):
         side_by_side_scan(make_training(tmp_path, model), ScanRange(), 2)
+    half = make_training(tmp_path, hardware=Hardware(torch.device("cpu"), bfloat16=False, float16=True))
+    with pytest.raises(JettaggerError, match="float16 needs a scale for each network"):
+        side_by_side_scan(half, ScanRange(), 2)
     jets = make_jets(64, batch_size=64)
     jets.weights_J[3] = float("nan")
     with pytest.raises(JettaggerError, match="not finite in the first step, at any rate"):

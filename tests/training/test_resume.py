@@ -14,7 +14,7 @@ from killed import OPTIONS, train
 from jettagger.errors import JettaggerError
 from jettagger.training import loop
 from jettagger.training import step as step_module
-from jettagger.training.checkpoints import LAST, PREVIOUS, load_last, load_weights, save_last
+from jettagger.training.checkpoints import LAST, PREVIOUS, kept, load_last, load_weights, save_last
 from jettagger.training.loop import train_member
 from jettagger.training.optimiser_schema import OptimiserName, ScheduleName
 from jettagger.training.schema import TrainingSection
@@ -176,6 +176,66 @@ def test_a_damaged_checkpoint_falls_back(
         assert "cannot be used: damaged" in remarks[0]
     resumed = train_member(make_training(tmp_path, epochs=3), resume=True)
     assert equal(load_weights(resumed.weights), weights)
+
+
+@pytest.mark.parametrize("keep", [1, 2, 4])
+def test_as_many_checkpoints_are_kept_as_asked_for(tmp_path: Path, keep: int) -> None:
+    names = [LAST, PREVIOUS, "previous_2.pt", "previous_3.pt"]
+    for step in range(12):
+        save_last(tmp_path, {}, {"step": step}, keep=keep)
+        assert [path.name for path in kept(tmp_path)] == names[: min(keep, step + 1)]
+    for age, path in enumerate(kept(tmp_path)):
+        assert torch.load(path, weights_only=True)["content"]["state"]["step"] == 11 - age
+    for path in kept(tmp_path)[:-1]:
+        path.write_bytes(b"half")
+    state, remarks = load_last(tmp_path, {})
+    assert state == {"step": 12 - keep}
+    assert len(remarks) == (keep if keep > 1 else 0)
+    save_last(tmp_path, {}, {"step": 12}, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == [LAST], "what is not to be kept any more is removed"
+
+
+def test_a_damaged_checkpoint_takes_the_place_of_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fell back is killed while it saves for the first time: the checkpoint that it began with is still there."""
+    train_member(make_training(tmp_path, epochs=2))
+    (tmp_path / LAST).write_bytes(b"half")
+
+    whole = Path.replace
+
+    def killed(path: Path, target: Path) -> None:
+        whole(path, target)
+        if target.suffix == ".pt":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        training = make_training(tmp_path, epochs=2, checkpoint_seconds=1.0e-9)
+        with pytest.raises(KeyboardInterrupt):
+            train_member(training, resume=True)
+    state, _ = load_last(tmp_path, {**training.config, "member": 0, "precision in use": "float32"})
+    assert state is not None
+
+
+def test_lines_that_no_checkpoint_knows_are_taken_back(tmp_path: Path) -> None:
+    alone = train_member(make_training(tmp_path, epochs=2))
+    for path in (tmp_path / LAST, tmp_path / "best.pt"):
+        path.unlink()
+    resumed = train_member(make_training(tmp_path, epochs=2), resume=True)
+    assert [line["epoch"] for line in lines(tmp_path)] == [1, 2]
+    assert equal(load_weights(resumed.weights), load_weights(alone.weights))
+
+
+def test_a_damaged_best_says_how_it_is_made_anew(tmp_path: Path) -> None:
+    weights = load_weights(train_member(make_training(tmp_path, epochs=1)).weights)
+    (tmp_path / "best.pt").write_bytes(b"half")
+    with pytest.raises(
+        JettaggerError, match=r"best.pt: damaged .* without result.json beside it, --resume makes"
+    ):
+        load_weights(tmp_path / "best.pt")
+    train_member(make_training(tmp_path, epochs=1), resume=True)
+    assert equal(load_weights(tmp_path / "best.pt"), weights)
 
 
 def test_a_changed_number_is_noticed(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from jettagger.errors import JettaggerError
 from jettagger.models.parts.dropout import Dropout, dropout_layers
 from jettagger.models.parts.layers import BatchNorm
 from jettagger.models.parts.model import JetModel
+from jettagger.outputs.description import plain
 from jettagger.uncertainty import mc_dropout as module
 from jettagger.uncertainty.decomposition import decompose
 from jettagger.uncertainty.mc_dropout import mc_dropout, pass_probabilities
@@ -69,6 +70,7 @@ class Thin(JetModel):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.dropouts = nn.ModuleList(Dropout(p, (a,)) for a in sizes[:-1])
+        self.set_outputs(plain(sizes[-1]))
 
     def forward(self, inputs):
         x = inputs.jet_BF

@@ -83,12 +83,49 @@ class Config(DataConfig):
                     Problem(tuple(key.split(".")), message, looked_at)
                     for key, message in baselines.check(self.baselines, self)
                 ),
+                *_loss_problems(self),
+                *_decorrelation_problems(self),
                 *_evaluation_problems(self),
                 *_cut_problems(self),
                 *_ensemble_problems(self),
             ]
         )
         return self
+
+
+def _loss_problems(config: Config) -> list[Problem]:
+    """A loss of the classes where there are none, or not as many as it takes."""
+    training, classes = config.training, len(config.classes)
+    problems = []
+    if not classes and "loss" in training.model_fields_set:
+        message = "is for classes, and there are none: each target has its loss in `targets`"
+        problems.append(Problem(("training", "loss"), message, (("classes",),)))
+    if not classes and training.label_smoothing > 0:
+        message = "there are no labels to smooth: `classes` is empty"
+        problems.append(Problem(("training", "label_smoothing"), message, (("classes",),)))
+    if classes and classes != 2 and training.loss.name == "binary_cross_entropy":
+        message = f"binary_cross_entropy is for two classes, not {classes}: take cross_entropy"
+        problems.append(Problem(("training", "loss"), message, (("classes",),)))
+    return problems
+
+
+def _decorrelation_problems(config: Config) -> list[Problem]:
+    """A variable that is not kept beside the inputs, or classes that there are not."""
+    section = config.training.decorrelate
+    if section is None:
+        return []
+    place = ("training", "decorrelate")
+    problems = []
+    if section.variable not in config.spectators:
+        message = str(unknown_name("spectator", section.variable, config.spectators))
+        problems.append(Problem((*place, "variable"), message, (("spectators",),)))
+    for key, name in {"background": section.background, "signal": section.signal}.items():
+        if name is not None and name not in config.classes:
+            message = str(unknown_name("class", name, config.classes))
+            problems.append(Problem((*place, key), message, (("classes",),)))
+    if section.signal == section.background:
+        problems.append(Problem((*place, "signal"), "is the background as well"))
+    return problems
 
 
 def _evaluation_problems(config: Config) -> list[Problem]:
@@ -108,6 +145,8 @@ def _evaluation_problems(config: Config) -> list[Problem]:
 def _cut_problems(config: Config) -> list[Problem]:
     """A cut that selects another class than the one it is judged by."""
     cut = config.baselines.cut
+    if not config.classes:
+        return []
     judged = config.evaluation.signal or list(config.classes)[-1]
     if cut is None or cut.signal not in config.classes or cut.signal == judged:
         return []
@@ -130,15 +169,22 @@ def _ensemble_problems(config: Config) -> list[Problem]:
 
 
 def problems_of_model(config: Config) -> list[Problem]:
-    """Why the architecture cannot be built for these inputs and classes; imports torch."""
+    """Why the architecture cannot be built for these inputs and outputs, or not be trained so; imports torch."""
     from jettagger import models
     from jettagger.data.columns import Columns
+    from jettagger.training.recipe import outputs_of
 
     try:
-        models.check(config.model, Columns(config).spec, len(config.classes))
+        seen = models.check(config.model, Columns(config).spec, outputs_of(config, config.training).width)
     except JettaggerError as error:
         key, message = re.fullmatch(r"(?:(model[\w.]*): )?(.*)", str(error), re.DOTALL).groups("model")  # type: ignore[union-attr]
         return [Problem(tuple(key.split(".")), message)]
+    if config.training.mixup is not None and seen.collections:
+        message = (
+            f"{config.model.architecture} looks at particles, and those of two jets cannot be mixed: mixup is for "  # type: ignore[attr-defined]
+            "networks on jet-level variables alone, such as mlp"
+        )
+        return [Problem(("training", "mixup"), message)]
     return []
 
 

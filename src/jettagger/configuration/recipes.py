@@ -30,10 +30,10 @@ def summary(config: Config, *, as_json: bool = False) -> str:
     from jettagger import models
     from jettagger.data.columns import Columns
     from jettagger.models.parts.summary import summarise
+    from jettagger.training.recipe import outputs_of
 
-    found = summarise(
-        models.build(config.model, Columns(config).spec, len(config.classes), torch.Generator())
-    )
+    outputs = outputs_of(config, config.training)
+    found = summarise(models.build(config.model, Columns(config).spec, outputs, torch.Generator()))
     if not as_json:
         return str(found)
     document = found._asdict()

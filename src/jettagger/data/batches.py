@@ -1,6 +1,6 @@
 """Batches of a prepared dataset, in a random order that is the same however often training is interrupted.
 
-Shapes: R jets of a split, P jets of a pool, B jets of a batch.
+Shapes: R jets of a split, P jets of a pool, B jets of a batch, T targets.
 """
 
 import copy
@@ -32,8 +32,10 @@ class Batches:
 
     `inputs` is what the model looks at (default: everything): the rest is neither read nor carried.
     `weights_R` is what each jet counts in the loss (default: its event weight); with `factor_R` jets are drawn
-    in proportion to it, as many in an epoch as there are. `shuffle=(seed, member)` gives each epoch a random
-    order of its own; without, batches come in the dataset's order.
+    in proportion to it, as many in an epoch as there are. `targets_RT` are regression targets as the loss sees
+    them, `spectator_R` is a variable that scores are decorrelated from: a batch has them if they are given.
+    `shuffle=(seed, member)` gives each epoch a random order of its own; without, batches come in the dataset's
+    order.
     `rank` of `ranks` gets its part of every batch: the parts of all ranks, one after the other, are the batch. It
     is empty where there are more ranks than jets.
     """
@@ -46,6 +48,8 @@ class Batches:
         *,
         weights_R: NDArray[np.float32] | None = None,
         factor_R: NDArray[np.float32] | None = None,
+        targets_RT: NDArray[np.float32] | None = None,
+        spectator_R: NDArray[np.float32] | None = None,
         shuffle: tuple[int, int] | None = None,
         inputs: InputSpec | None = None,
         pool_bytes: int = POOL_BYTES,
@@ -58,10 +62,13 @@ class Batches:
         if (rows_R[1:] < rows_R[:-1]).any():
             order = np.argsort(rows_R, kind="stable")
             rows_R, weights = rows_R[order], weights[order]
-            factor_R = None if factor_R is None else factor_R[order]
+            factor_R, targets_RT, spectator_R = (
+                None if x is None else x[order] for x in (factor_R, targets_RT, spectator_R)
+            )
         # 8 bytes a jet are held, however large the inputs.
         self.rows_R = rows_R.astype(np.int32) if len(prepared) < 2**31 else rows_R
         self.weights_R = weights
+        self.targets_RT, self.spectator_R = targets_RT, spectator_R
         self.jets = len(rows_R)
         self.order = Order(
             self.jets,
@@ -118,7 +125,11 @@ class Batches:
         return self.prepared.read(self.rows_R[positions_P].astype(np.int64), self.inputs)
 
     def batch_of(self, inputs: Inputs, positions_B: Positions, part: Part | None = None) -> Batch:
-        """Inputs with the labels, weights and indices of their jets."""
+        """Inputs with the labels, weights, indices and targets of their jets."""
+
+        def picked(x_R: NDArray[np.float32] | None) -> torch.Tensor | None:
+            return None if x_R is None else torch.from_numpy(x_R[positions_B])
+
         rows_B = self.rows_R[positions_B].astype(np.int64)
         return Batch(
             inputs=inputs,
@@ -126,6 +137,8 @@ class Batches:
             weights_B=torch.from_numpy(self.weights_R[positions_B]),
             index_B=torch.from_numpy(rows_B),
             part=part,
+            targets_BT=picked(self.targets_RT),
+            spectator_B=picked(self.spectator_R),
         )
 
     def _pools(self, epoch: int, start: int) -> "Generator[_Pool, None, None]":

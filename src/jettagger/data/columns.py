@@ -24,6 +24,7 @@ from jettagger.data.values import (
     as_feature,
     condition,
     describe,
+    float32,
     jet_level,
     missing,
     number,
@@ -52,6 +53,8 @@ class Table(NamedTuple):
     group_J: NDArray[np.int64]
     """Jets of one group never lie on two sides of a split."""
     inputs: RawInputs
+    targets: dict[str, NDArray[np.float32]]
+    """What is regressed; NaN where it is unknown."""
     spectators: dict[str, NDArray[np.float64]]
     extras: dict[str, NDArray[np.float64]]
     """What the baselines look at."""
@@ -99,6 +102,10 @@ class Columns:
                 self._jet = parse_features(section.features, f"inputs.{name}.features")
             else:
                 self._collections[name] = CollectionColumns(name, section)
+        self._targets = {
+            name: parse(section.value, where=f"targets.{name}.value")
+            for name, section in config.targets.items()
+        }
         self._spectators = {name: parse(name, where="spectators") for name in config.spectators}
         self._extras = {name: parse(text, where=name) for name, text in (extras or {}).items()}
 
@@ -139,6 +146,7 @@ class Columns:
         """All that `table` needs of the branches that are `available`. Raises JettaggerError for a name that is not."""
         names = self.layout.names(available)
         expressions = [self._weight, parse(sample_weight, where="data: weight"), *self._extras.values()]
+        expressions += self._targets.values()
         expressions += [c.expression for c in self._classes.values() if c.expression is not None]
         needed = required_branches(expressions, self._define, names, where=where)
         group = self._group_branch(names, where)
@@ -184,6 +192,14 @@ class Columns:
         """The spectators of all jets of the chunk."""
         return numbers(namespace, self._spectators, "spectators", jets)
 
+    def targets(self, namespace: Namespace, jets: int) -> dict[str, NDArray[np.float32]]:
+        """The targets of all jets of the chunk; NaN for what is not finite."""
+        found = {}
+        for name, values_J in numbers(namespace, self._targets, "targets", jets).items():
+            floats_J = float32(values_J)
+            found[name] = np.where(np.isfinite(floats_J), floats_J, np.float32(np.nan))
+        return found
+
     def extras(self, namespace: Namespace, jets: int) -> dict[str, NDArray[np.float64]]:
         """What was asked for beside inputs and spectators, for all jets of the chunk."""
         return numbers(namespace, self._extras, "baselines", jets)
@@ -202,8 +218,8 @@ class Columns:
 
         `file_key` (below 2**62) tells files apart where no branch tells which jets share an event.
 
-        Counts: `read`, `selected`, `class <name>`, `missing <input>.<feature>` (values that are NaN, ±inf or
-        sentinels), `truncated <collection>` and `empty <collection>` (jets), and those of `Jets`.
+        Counts: `read`, `selected`, `class <name>`, `missing <input>.<feature>` and `missing targets.<name>` (values
+        that are NaN, ±inf or sentinels), `truncated <collection>` and `empty <collection>` (jets), and those of `Jets`.
         """
         found = self.layout.jets(branches, where=where, first=start)
         namespace = self.namespace(found.branches, where=where, jets=len(found))
@@ -221,8 +237,11 @@ class Columns:
             raise JettaggerError(f"{where}: weights.event is not finite for entry {first}")
         inputs, counts = self.inputs(namespace, selected)
         per_class = {
-            f"class {name}": int((labels_J == index).sum()) for index, name in enumerate(self._classes)
+            f"class {name}": int((labels_J == index).sum())
+            for index, name in enumerate(self.config.class_names)
         }
+        targets = self.targets(namespace, selected)
+        counts |= {f"missing targets.{name}": int(np.isnan(x_J).sum()) for name, x_J in targets.items()}
         return Table(
             entry_J=entry_J + start,
             index_J=found.index_J[kept_J],
@@ -230,6 +249,7 @@ class Columns:
             weights_J=weights_J,
             group_J=self._groups(found, kept_J, start, file_key, where),
             inputs=inputs,
+            targets=targets,
             spectators=self.spectators(namespace, selected),
             extras=self.extras(namespace, selected),
             counts={"read": len(found), "selected": selected, **per_class, **counts, **found.counts},
@@ -238,7 +258,9 @@ class Columns:
     def _labels(
         self, namespace: Namespace, sample: str, jets: int, entry_J: NDArray[np.int64], where: str
     ) -> NDArray[np.int64]:
-        """Index of the one class of each jet; none or two are an error that names the jet."""
+        """Index of the one class of each jet; none or two are an error that names the jet. 0 without classes."""
+        if not self._classes:
+            return np.zeros(jets, np.int64)
         belongs_JC = np.empty((jets, len(self._classes)), bool)
         for column, (name, membership) in enumerate(self._classes.items()):
             if membership.sample is not None:

@@ -138,7 +138,7 @@ def _table(job: Job, task: Task, chunk: Chunk) -> tuple[Columns, Table]:
         where=task.path,
         file_key=randomness.key(0, task.identity) >> 1,
     )
-    labels = np.min_scalar_type(-len(job.config.classes))
+    labels = np.min_scalar_type(-len(job.config.class_names))
     return columns, table._replace(labels_J=table.labels_J.astype(labels))
 
 

@@ -161,6 +161,7 @@ def key_of(config: DataConfig, files: Sequence[InputFile], extras: Mapping[str, 
         "extras": dict(extras),
         **config.model_dump(mode="json", include={"classes", "define", "spectators"}, by_alias=True),
         "inputs": {name: _raw(section) for name, section in config.inputs.items()},
+        **({"targets": {name: x.value for name, x in config.targets.items()}} if config.targets else {}),
         "event": config.weights.event,
         **config.data.model_dump(mode="json", include=set(KEY_OF_DATA)),
     }

@@ -65,6 +65,7 @@ class Prepared:
     """The smallest type that holds the number of classes."""
     weights_J: NDArray[np.floating[Any]]
     """Event weights: float32, or float64 where one is beyond it."""
+    target_names: tuple[str, ...]
     spectator_names: tuple[str, ...]
     extra_names: tuple[str, ...]
     first_S: NDArray[np.int64]
@@ -96,6 +97,11 @@ class Prepared:
     def groups(self) -> NDArray[np.int64]:
         """Jets of one group never lie on two sides of a split."""
         return column(self.shards, "group")
+
+    @property
+    def targets(self) -> dict[str, NDArray[np.float32]]:
+        """What is regressed; NaN where it is unknown."""
+        return {name: column(self.shards, f"targets/{name}") for name in self.target_names}
 
     @property
     def spectators(self) -> dict[str, NDArray[np.float64]]:
@@ -290,12 +296,13 @@ def _opened(
     return Prepared(
         directory=directory,
         key=manifest.key,
-        classes=tuple(config.classes),
+        classes=config.class_names,
         spec=Columns(config).spec,
         records=manifest.records,
         skipped=manifest.skipped,
         labels_J=column(shards, "labels"),
         weights_J=_weights(shards),
+        target_names=tuple(config.targets),
         spectator_names=tuple(config.spectators),
         extra_names=tuple(extras),
         first_S=np.concatenate([[0], np.cumsum([record.jets for record in manifest.records])]),
@@ -323,7 +330,7 @@ def _check_yields(config: DataConfig, records: Sequence[ShardRecord], role: str)
         raise JettaggerError(f"{role}: the files hold no jets")
     if not selected:
         raise JettaggerError(f"{role}: data.selection '{config.data.selection}' leaves none of {read} jets")
-    for name in config.classes:
+    for name in config.class_names:
         if not sum(record.counts[f"class {name}"] for record in records):
             raise JettaggerError(
                 f"classes.{name}: none of the {selected} selected jets of {role} belongs to it"

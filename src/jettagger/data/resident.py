@@ -5,6 +5,7 @@ Shapes: R jets of a split, N particles of all jets, B jets of a batch, M particl
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ SHARE = 0.4
 """Of the free memory of a device that the jets may take: while they are put together they take it twice, and the
 network needs its own."""
 LABELS_AND_MORE = 8 + 4 + 8
-"""Bytes a jet for label, weight and index."""
+"""Bytes a jet for label, weight and index; targets and the like are 4 each."""
 PART_BYTES = 256 * 2**20
 """Inputs that are in host memory at a time on their way to the device."""
 
@@ -50,6 +51,8 @@ def fits(batches: Batches, device: torch.device) -> bool:
 def needed(batches: Batches) -> int:
     """Bytes that all jets take on a device."""
     per_jet = bytes_per_jet(batches.prepared, batches.inputs) + LABELS_AND_MORE
+    per_jet += 0 if batches.targets_RT is None else 4 * batches.targets_RT.shape[1]
+    per_jet += 0 if batches.spectator_R is None else 4
     return int(batches.jets * (per_jet + 16 * len(batches.inputs.collections)))
 
 
@@ -60,10 +63,7 @@ class Resident:
         self._batches, self._device = batches, device
         self.jets, self.steps = batches.jets, batches.steps
         self._jet_RF, self._collections = _copied(batches, device)
-        every = batches.batch_of(Inputs(None, {}), np.arange(batches.jets))
-        self._labels_R, self._weights_R, self._index_R = (
-            x.to(device) for x in (every.labels_B, every.weights_B, every.index_B)
-        )
+        self._without_inputs = batches.batch_of(Inputs(None, {}), np.arange(batches.jets)).to(device)
 
     def reshuffled(self, shuffle: tuple[int, int]) -> "Resident":
         """The same jets in another random order; the device holds them once."""
@@ -85,12 +85,10 @@ class Resident:
         at_B = torch.from_numpy(positions_B.astype(np.int64)).to(self._device, non_blocking=True)
         collections = {name: _picked(x, at_B, positions_B) for name, x in self._collections.items()}
         jet_BF = None if self._jet_RF is None else self._jet_RF.index_select(0, at_B)
-        return Batch(
-            Inputs(jet_BF, collections),
-            self._labels_R[at_B],
-            self._weights_R[at_B],
-            self._index_R[at_B],
-            share.part(self._lengths_of),
+        return replace(
+            self._without_inputs.each(lambda x_R: x_R[at_B]),
+            inputs=Inputs(jet_BF, collections),
+            part=share.part(self._lengths_of),
         )
 
     def _lengths_of(self, positions_B: Positions) -> dict[str, NDArray[np.int32]]:

@@ -12,11 +12,12 @@ from pydantic import BeforeValidator, Field, model_validator
 from jettagger.data.expression_text import ExpressionText, Name
 from jettagger.data.input_schema import CollectionSection, IndexSection, InputSection, with_names
 from jettagger.data.sample_schema import DataSection, WeightsSection
+from jettagger.data.target_schema import TargetSection, output_columns
 from jettagger.errors import nearest, unknown_name
 from jettagger.expressions import parse
 from jettagger.schema import Problem, Section, refuse
 
-NOT_YET: dict[str, str] = {"targets": "regression targets"}
+NOT_YET: dict[str, str] = {}
 """Keys that are settled but not implemented: path (* is any name), and what they will do."""
 
 RESERVED = (
@@ -24,6 +25,9 @@ RESERVED = (
     *("mutual_information", "passes_selection", "std", "total_entropy"),
 )
 """What stands beside the classes' scores in a prediction, so that no class can have its name."""
+
+UNCLASSED = "jets"
+"""What the jets of a pure regression are called where jets are counted by class."""
 
 
 class ClassSection(Section):
@@ -53,13 +57,14 @@ class DataConfig(Section):
 
     data: DataSection
     """Files and splits."""
-    classes: Annotated[
-        dict[Name, ExpressionText | ClassSection], BeforeValidator(_one_hot), Field(min_length=2)
-    ]
+    classes: Annotated[dict[Name, ExpressionText | ClassSection], BeforeValidator(_one_hot)] = {}
     """Name -> condition, {one_hot: branch} or {sample: name}, in the order of the outputs; a list of branches is
-    short for a one-hot class each. Each selected jet is in exactly one class."""
+    short for a one-hot class each. Each selected jet is in exactly one class. Two at least, or none beside
+    `targets`."""
     inputs: Annotated[dict[Name, InputSection], BeforeValidator(with_names), Field(min_length=1)]
     """`jet` for jet-level variables; any other name is a collection of particles."""
+    targets: dict[Name, TargetSection] = {}
+    """Regression, beside classes or alone: name -> {value, loss, weight}."""
     define: dict[Name, ExpressionText] = {}
     """Names for expressions, used by others in any order."""
     spectators: list[str] = []
@@ -67,11 +72,17 @@ class DataConfig(Section):
     weights: WeightsSection = WeightsSection()
     """What each jet counts, in physics and in training."""
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What jets are counted by: the classes, or one name for all jets of a pure regression."""
+        return tuple(self.classes) or (UNCLASSED,)
+
     @model_validator(mode="after")
     def _fit_together(self) -> "DataConfig":
         refuse(
             [
                 *_class_problems(self),
+                *_target_problems(self),
                 *_definition_problems(self.define),
                 *_spectator_problems(self),
                 *_index_problems(self),
@@ -83,6 +94,9 @@ class DataConfig(Section):
 
 def _class_problems(config: DataConfig) -> list[Problem]:
     """Reserved names; samples that do not exist, or belong to no class or to two."""
+    if len(config.classes) < 2 and not (config.targets and not config.classes):
+        few = f"{len(config.classes)} given, at least 2 expected"
+        return [Problem(("classes",), few if config.classes else f"{few}, or none beside `targets`")]
     problems = [
         Problem(("classes", name), f"the name is taken: {', '.join(RESERVED)} stand beside the scores")
         for name in config.classes
@@ -103,7 +117,7 @@ def _class_problems(config: DataConfig) -> list[Problem]:
             names = ", ".join(name for name, used in samples.items() if used == sample)
             message = f"sample '{sample}' stands for several classes ({names}); a jet is in exactly one"
             problems.append(Problem(("classes",), message))
-    if not problems and len(samples) == len(config.classes):
+    if not problems and samples and len(samples) == len(config.classes):
         problems += _samples_without_class(config, list(samples.values()))
     return problems
 
@@ -122,6 +136,27 @@ def _samples_without_class(config: DataConfig, known: list[str]) -> list[Problem
         for sample in samples
         if sample not in known
     ]
+
+
+def _target_problems(config: DataConfig) -> list[Problem]:
+    """Targets whose columns in a prediction have the name of something else there."""
+    problems = []
+    taken = {**dict.fromkeys(_outputs(config), "an output"), **dict.fromkeys(config.classes, "a class")}
+    for name, section in config.targets.items():
+        for column in output_columns(name, section):
+            if column in taken:
+                message = f"the name is taken: '{column}' is {taken[column]} in the predictions"
+                problems.append(Problem(("targets", name), message))
+            taken[column] = f"a column of the target '{name}'"
+    return problems
+
+
+def _outputs(config: DataConfig) -> list[str]:
+    """Columns of the predictions beside the classes."""
+    outputs = [*RESERVED, *(f"std_{name}" for name in config.classes)]
+    if config.data.jets is not None:
+        outputs.append("n_jets")  # the length of each event's lists
+    return outputs
 
 
 def _definition_problems(define: dict[str, str | int | float]) -> list[Problem]:
@@ -156,10 +191,12 @@ def _match_problems(config: DataConfig) -> list[Problem]:
 
 def _spectator_problems(config: DataConfig) -> list[Problem]:
     """Spectators that stand twice, or have the name of an output."""
-    outputs = [*RESERVED, *(f"std_{name}" for name in config.classes)]
-    if config.data.jets is not None:
-        outputs.append("n_jets")  # the length of each event's lists
-    taken = {**dict.fromkeys(outputs, "an output"), **dict.fromkeys(config.classes, "a class")}
+    of_targets = (column for name, x in config.targets.items() for column in output_columns(name, x))
+    taken = {
+        **dict.fromkeys(_outputs(config), "an output"),
+        **dict.fromkeys(config.classes, "a class"),
+        **dict.fromkeys(of_targets, "a column of a target"),
+    }
     problems = []
     for position, name in enumerate(config.spectators):
         if name in config.spectators[:position]:

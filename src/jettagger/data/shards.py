@@ -64,7 +64,7 @@ class Shard(NamedTuple):
     """One shard."""
 
     columns: dict[str, Block]
-    """One value a jet: entry, index, labels, weights, group, spectators/<name>, extras/<name>."""
+    """One value a jet: entry, index, labels, weights, group, targets/<name>, spectators/<name>, extras/<name>."""
     jet: Block | None
     collections: dict[str, CollectionBlocks]
 
@@ -113,6 +113,7 @@ def arrays_of(
     arrays: dict[str, NDArray[Any]] = {
         name: getattr(table, f"{name}_J") for name in ("entry", "index", "labels", "weights", "group")
     }
+    arrays |= {f"targets/{name}": values for name, values in table.targets.items()}
     arrays |= {f"spectators/{name}": values for name, values in table.spectators.items()}
     arrays |= {f"extras/{name}": values for name, values in table.extras.items()}
     if table.inputs.jet_JF is not None:

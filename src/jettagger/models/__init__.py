@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from jettagger.batch import InputSpec
     from jettagger.models.parts.model import JetModel
+    from jettagger.outputs.description import Outputs
 
 
 @cache
@@ -31,35 +32,46 @@ def config_class(name: str) -> type[Section]:
     return config
 
 
-def build(config: Section, inputs: "InputSpec", outputs: int, generator: "torch.Generator") -> "JetModel":
+def build(
+    config: Section, inputs: "InputSpec", outputs: "Outputs | int", generator: "torch.Generator"
+) -> "JetModel":
     """The model that `config` describes, its weights drawn from `generator` alone, on the CPU in float32.
+
+    `outputs` says what its columns mean; a number is short for a softmax over so many classes.
 
     Its normalisation still has to be measured: `Model.fit_inputs`, or loaded with the weights.
     """
     import torch
 
     from jettagger.models.parts.initialisation import initialise
+    from jettagger.outputs.description import plain
 
+    columns = plain(outputs) if isinstance(outputs, int) else outputs
     architecture: str = config.architecture  # type: ignore[attr-defined]
     # torch's own layers draw weights when they are made: from a stream that is put back afterwards.
     with torch.random.fork_rng(devices=[]):
-        model: JetModel = _module(architecture).Model(config, inputs, outputs)
+        model: JetModel = _module(architecture).Model(config, inputs, columns.width)
+    model.set_outputs(columns)
     initialise(model, generator, getattr(config, "initialisation", "auto"))
     return model
 
 
-def check(config: Section, inputs: "InputSpec", outputs: int) -> None:
-    """Raises JettaggerError where `build` would, without memory for the weights."""
+def check(config: Section, inputs: "InputSpec", outputs: int) -> "InputSpec":
+    """What the model with so many output columns would look at, without memory for its weights.
+
+    Raises JettaggerError where `build` would.
+    """
     import torch
 
     architecture: str = config.architecture  # type: ignore[attr-defined]
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            _module(architecture).Model(config, inputs, outputs)
+            model: JetModel = _module(architecture).Model(config, inputs, outputs)
     except RuntimeError as error:
         if "overflow" not in str(error):
             raise
         raise JettaggerError("model: so large a network cannot be built") from error
+    return model.inputs
 
 
 def _module(name: str) -> Any:

@@ -81,7 +81,7 @@ def _training(recipe: Recipe, directory: Path, say: Callable[[str], None]) -> Tr
         model=model,
         train=train,
         validation=validation,
-        section=section,
+        section=section.for_jets(train.jets),
         directory=directory,
         hardware=hardware,
         config={},

@@ -31,11 +31,13 @@ def describe_ranks(ranks: Ranks, section: TrainingSection, hardware: Hardware) -
     if ranks.world > 1:
         ranks.check_same("precision (write it into training.precision)", hardware.bfloat16)
         devices = ranks.gathered_by_all(str(hardware.device))
-        shared = (
-            f"batches of {section.batch_size} jets, about {section.batch_size / ranks.world:.4g} on each rank"
-            if section.ranks == "batch"
-            else "each trains members of its own"
-        )
+        shared = "each trains members of its own"
+        if section.ranks == "batch" and section.batch_size == "all":
+            shared = "all jets in one batch, each rank a part of them"
+        elif section.ranks == "batch":
+            assert isinstance(section.batch_size, int)
+            each = f"{section.batch_size / ranks.world:.4g}"
+            shared = f"batches of {section.batch_size} jets, about {each} on each rank"
         lines.append(f"{ranks.world} ranks on {', '.join(dict.fromkeys(devices))}: {shared}")
     if section.lr_scaling.name != "none":
         lines.append(

@@ -1,4 +1,4 @@
-"""Augmentation by symmetry: jets are mirrored at random while a network is trained.
+"""Augmentation: jets are mirrored or mixed at random while a network is trained.
 
 The strong and electromagnetic interactions treat a jet and its mirror image alike, so that a reflection gives
 another jet of the same class. Each reflection flips the sign of all variables that are odd under it.
@@ -9,10 +9,11 @@ Shapes: B jets, F features, R reflections; (…) is N for packed rows, (B, P) fo
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from jettagger.batch import COORDINATES, Dense, Inputs, InputSpec, Packed, Rows
+from jettagger.batch import COORDINATES, Batch, Dense, Inputs, InputSpec, Packed, Rows
 from jettagger.errors import JettaggerError, unknown_name
 
 Reflections = Mapping[str, Sequence[str]]
@@ -76,6 +77,27 @@ class Mirror:
         odd_RF = self._odd[block].to(flip_BR.device)
         flips_BF = (flip_BR.unsqueeze(-1) & odd_RF).sum(1)
         return 1.0 - 2.0 * (flips_BF % 2).to(torch.float32)
+
+
+def mixed(batch: Batch, alpha: float, generator: np.random.Generator) -> Batch:
+    """Mixup (arXiv:1710.09412): each jet's variables are s·x + (1 - s)·x' with those of a random partner.
+
+    s is drawn from Beta(alpha, alpha) for the batch. The loss is s·w·l(x, y) + (1 - s)·w'·l(x, y'): each truth
+    enters with its own weight, so that this holds for any loss, and for targets that are unknown. A variable that
+    one of the two lacks is missing. Particles cannot be mixed: a jet has no third particle halfway to another's.
+    """
+    assert not batch.inputs.collections, "only jet-level variables can be mixed"
+    jet_BF = batch.inputs.jet_BF
+    assert jet_BF is not None
+    share = float(generator.beta(alpha, alpha))
+    partner_B = torch.from_numpy(generator.permutation(len(batch))).to(jet_BF.device)
+    its = batch.truth.each(lambda x: x[partner_B])
+    return replace(
+        batch,
+        inputs=Inputs(share * jet_BF + (1 - share) * jet_BF[partner_B], {}),
+        weights_B=share * batch.weights_B,
+        partner=replace(its, weights_B=(1 - share) * its.weights_B),
+    )
 
 
 def check(reflections: Reflections, spec: InputSpec) -> None:

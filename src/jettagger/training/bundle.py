@@ -25,6 +25,7 @@ from jettagger.training.health import ScoredValidation, scored_validation
 from jettagger.training.outcome import Piece, Standing
 from jettagger.training.recipe import Recipe, member_folder, new_model
 from jettagger.training.sides import Sides
+from jettagger.training.targets import scaling_of
 
 FIRST_EVENTS = 256
 """Events among which the check jets are looked for."""
@@ -70,7 +71,8 @@ def _card(
     folds = recipe.data.data.folds
     return {
         "name": output.resolve().name,
-        "classes": list(one.train.classes),
+        "classes": list(recipe.data.classes),
+        **({"targets": _targets(recipe.data, sides)} if recipe.data.targets else {}),
         "inputs": {
             "jet": [_described(feature) for feature in one.train.spec.jet],
             **{c.name: [_described(feature) for feature in c.features] for c in one.train.spec.collections},
@@ -89,6 +91,22 @@ def _card(
         },
         "licence": "not stated",
     }
+
+
+def _targets(data: DataConfig, sides: Mapping[int | None, Sides]) -> dict[str, Any]:
+    """What each regression target is, and how it was normalised; with folds a list, fold after fold."""
+    scalings = [scaling_of(side.train, side.train_rows) for side in sides.values()]
+    shifts, scales = ([part[which].tolist() for part in scalings] for which in (0, 1))
+    found = {}
+    for number, (name, section) in enumerate(data.targets.items()):
+        shift, scale = [one[number] for one in shifts], [one[number] for one in scales]
+        found[name] = {
+            "value": section.value,
+            "loss": section.loss.name,
+            "shift": shift[0] if None in sides else shift,
+            "scale": scale[0] if None in sides else scale,
+        }
+    return found
 
 
 def _data(data: DataConfig, sides: Mapping[int | None, Sides]) -> dict[str, Any]:
@@ -137,7 +155,7 @@ def _described(feature: Feature) -> dict[str, Any]:
 
 def _validation_figures(classes: Sequence[str], seen: ScoredValidation) -> dict[str, Any]:
     """Figures and working points on the validation jets: a first look, since these jets chose the epoch."""
-    figures = {}
+    figures = _target_figures(seen)
     working_points: dict[str, dict[str, float]] = {}
     for index, name in enumerate(classes):
         ranking = metrics.rank(seen.probabilities_JC[:, index], seen.labels_J == index, seen.weights_J)
@@ -147,8 +165,20 @@ def _validation_figures(classes: Sequence[str], seen: ScoredValidation) -> dict[
             f"{efficiency:g}": float(threshold)
             for efficiency, threshold in zip(WORKING_POINTS, points.threshold_G, strict=True)
         }
-    figures["nll"] = metrics.nll(seen.probabilities_JC, seen.labels_J, seen.weights_J).value
+    if classes:
+        figures["nll"] = metrics.nll(seen.probabilities_JC, seen.labels_J, seen.weights_J).value
     return {"validation": figures, "working_points": working_points, "problems": list(seen.problems)}
+
+
+def _target_figures(seen: ScoredValidation) -> dict[str, float]:
+    """Bias and resolution of each target, where there are jets to measure them on."""
+    figures: dict[str, float] = {}
+    for name, residual_J in seen.residuals.items():
+        known_J = np.isfinite(residual_J)
+        if known_J.any():
+            found = metrics.residuals(residual_J[known_J], seen.weights_J[known_J])
+            figures |= {f"bias {name}": found.bias.value, f"resolution {name}": found.resolution.value}
+    return figures
 
 
 def _check_jets(tagger: Tagger, prepared: Prepared) -> dict[str, Any]:

@@ -1,8 +1,12 @@
-"""Checkpoints `last.pt`, `previous.pt` and `best.pt`: each is whole or absent, and carries its checksum."""
+"""Checkpoints `last.pt`, `previous.pt` (`previous_2.pt`, …) and `best.pt`: each is whole or absent, and carries its
+checksum."""
 
+import errno
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,7 @@ import torch
 from torch import Tensor
 
 from jettagger.errors import JettaggerError
-from jettagger.files import written_aside
+from jettagger.files import flush, written_aside
 from jettagger.training.state import EpochRecord
 
 FORMAT = 2
@@ -27,6 +31,10 @@ FREE = {
     "training.device",
     "training.threads",
     "training.checkpoint_seconds",
+    "training.keep_checkpoints",
+    "training.compile",  # whether it was compiled is compared instead
+    "training.cuda_graphs",
+    "training.activation_checkpointing",
     "training.tensorboard",
     "training.ranks",
     "training.rank_timeout",
@@ -40,19 +48,63 @@ class BrokenCheckpoint(Exception):  # noqa: N818
     """A file that is not, or no longer, a checkpoint."""
 
 
-def save_last(directory: Path, config: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Writes `last.pt`; the former one becomes `previous.pt`."""
+def save_last(directory: Path, config: Mapping[str, Any], state: Mapping[str, Any], *, keep: int = 2) -> None:
+    """Writes `last.pt`; the former one becomes `previous.pt`, and so on, until `keep` are there.
+
+    The new one is on the disk before an old one is moved: at any moment one is whole. Raises JettaggerError for a
+    disk that does not take it.
+    """
     last = directory / LAST
-    with written_aside(last) as aside:
+    with saving(last), written_aside(last) as aside:
         _write(aside, {"config": _plain(config), "state": _whole(dict(state))})
-        if last.exists():
-            last.replace(directory / PREVIOUS)
+        flush(aside)
+        names = [directory / name for name in (LAST, PREVIOUS, *(_older(n) for n in range(2, keep)))][:keep]
+        for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
+            if newer.exists():
+                newer.replace(older)
+    for path in kept(directory):
+        if path not in names:
+            path.unlink()
+
+
+def _older(number: int) -> str:
+    return f"{Path(PREVIOUS).stem}_{number}.pt"
+
+
+def kept(directory: Path) -> list[Path]:
+    """The checkpoints of a training that are there, the newest first."""
+    older = sorted(directory.glob(_older(0).replace("0", "*")), key=lambda path: (len(path.name), path.name))
+    return [path for path in (directory / LAST, directory / PREVIOUS, *older) if path.exists()]
+
+
+@contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Turns what the system says of a disk that takes no more into one readable error."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # PyTorch's writer hides it there
+        if not isinstance(cause, OSError):
+            raise
+        full = cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        room = f" ({_free(path.parent) / 1e6:.1f} MB are free): make room" if full else ""
+        raise JettaggerError(
+            f"cannot write {path}: {cause.strerror or cause}{room}; what was saved before is whole, and --resume"
+            " goes on with it"
+        ) from error
+
+
+def _free(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
 
 
 def save_best(directory: Path, epoch: int, weights: Mapping[str, Tensor]) -> Path:
     """Writes `best.pt`, the weights of the best epoch, and returns its path."""
     path = directory / BEST
-    with written_aside(path) as aside:
+    with saving(path), written_aside(path) as aside:
         _write(aside, {"epoch": epoch, "weights": dict(weights)})
     return path
 
@@ -61,8 +113,11 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """The weights in a `best.pt`. Raises JettaggerError when the file is damaged."""
     try:
         weights: dict[str, Tensor] = _read(path)["weights"]
-    except (BrokenCheckpoint, OSError) as error:
-        raise JettaggerError(f"{path}: {error}") from error
+    except BrokenCheckpoint as error:
+        raise JettaggerError(
+            f"{path}: {error}; without {path.with_name('result.json').name} beside it, --resume makes it anew from"
+            f" {LAST}"
+        ) from error
     return weights
 
 
@@ -75,9 +130,7 @@ def load_last(
     passed over. Raises JettaggerError when it belongs to another config, or when checkpoints exist and none is whole.
     """
     remarks: list[str] = []
-    for path in (directory / LAST, directory / PREVIOUS):
-        if not path.exists():
-            continue
+    for path in kept(directory):
         try:
             content = _read(path)
         except BrokenCheckpoint as error:
@@ -93,7 +146,7 @@ def load_last(
                 f"the number of ranks changes from {before} to {now}: the result is the same to rounding, not to the"
                 " last bit"
             )
-        if len(remarks) > (before != now) or path.name == PREVIOUS:
+        if len(remarks) > (before != now) or path.name != LAST:
             remarks.append(f"going on from {path}, step {state['step']}")
         return state, remarks
     if remarks:
@@ -104,12 +157,12 @@ def load_last(
 def steps_of(directory: Path) -> list[int]:
     """The steps after which the checkpoints that are whole were saved, the newest first."""
     found = []
-    for path in (directory / LAST, directory / PREVIOUS):
+    for path in kept(directory):
         try:
-            found.append(int(_read(path)["state"]["step"]) if path.exists() else -1)
+            found.append(int(_read(path)["state"]["step"]))
         except BrokenCheckpoint:
             continue
-    return [step for step in found if step >= 0]
+    return found
 
 
 def load_history(directory: Path) -> tuple[EpochRecord, ...]:
@@ -123,14 +176,23 @@ def load_history(directory: Path) -> tuple[EpochRecord, ...]:
 
 
 def clear_leftovers(directory: Path) -> None:
-    """Removes what a killed process was writing aside."""
-    for name in (LAST, BEST):
-        for aside in directory.glob(f".{Path(name).stem}.*.pt"):
-            aside.unlink()
+    """Removes what killed processes were writing aside."""
+    for aside in [*directory.glob(".*.pt"), *directory.glob(".*.json"), *directory.glob(".*.jsonl")]:
+        aside.unlink(missing_ok=True)
+
+
+def remove_damaged(directory: Path) -> None:
+    """Removes checkpoints that are not whole, so that none takes the place of one that is."""
+    for path in kept(directory):
+        try:
+            _read(path)
+        except BrokenCheckpoint:
+            path.unlink()
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    torch.save({"format": FORMAT, "sha256": digest(content), "content": content}, path)
+    with path.open("wb") as stream:  # where writing to a path fails, PyTorch does not say why
+        torch.save({"format": FORMAT, "sha256": digest(content), "content": content}, stream)
 
 
 def _read(path: Path) -> dict[str, Any]:

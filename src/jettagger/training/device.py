@@ -10,20 +10,49 @@ import torch
 
 from jettagger.errors import JettaggerError
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """A device and the precision used on it."""
+    """A device and the precision used on it: float32, or one of the three others."""
 
     device: torch.device
     bfloat16: bool
     """Matrix products in bfloat16 by autocast; weights, normalisation and loss stay in float32."""
+    float16: bool = False
+    """The same in float16, whose small range asks for a scaled loss: see `scaling`."""
+    tf32: bool = False
+    """float32 whose products keep 10 bits of each factor's mantissa, on NVIDIA's tensor cores."""
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """The context in which the network runs."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bfloat16 else nullcontext()
+    def autocast(self, *, cache: bool = True) -> AbstractContextManager[object]:
+        """The context in which the network runs; without `cache` weights are converted anew at each use."""
+        if not (self.bfloat16 or self.float16):
+            return nullcontext()
+        dtype = torch.bfloat16 if self.bfloat16 else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype, cache_enabled=cache)
+
+    @contextmanager
+    def products(self) -> Iterator[None]:
+        """Whether float32 products on a GPU use TF32 while the body runs.
+
+        cuDNN takes it for convolutions if nobody forbids it: float32 would not be what it says.
+        """
+        if self.device.type != "cuda":
+            yield
+            return
+        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+    @property
+    def precision(self) -> str:
+        """float32, tf32, bfloat16 or float16."""
+        others = {"bfloat16": self.bfloat16, "float16": self.float16, "tf32": self.tf32}
+        return next((name for name, used in others.items() if used), "float32")
 
     @property
     def description(self) -> str:
@@ -32,7 +61,9 @@ class Hardware:
         if self.device.type == "cpu":
             threads = torch.get_num_threads()
             parts.append(f"{threads} thread{'s' if threads > 1 else ''}")
-        return ", ".join([*parts, "bfloat16 autocast" if self.bfloat16 else "float32"])
+        return ", ".join(
+            [*parts, f"{self.precision} autocast" if self.bfloat16 or self.float16 else self.precision]
+        )
 
 
 def choose_hardware(device: str = "auto", precision: Precision = "auto") -> Hardware:
@@ -44,13 +75,31 @@ def choose_hardware(device: str = "auto", precision: Precision = "auto") -> Hard
     """
     chosen = _choose_device(device)
     native = has_bfloat16(chosen)
-    if precision == "bfloat16" and not native:
-        needed = "AVX512-BF16 or AMX" if chosen.type == "cpu" else "compute capability 8.0"
+    if precision == "auto":
+        return Hardware(chosen, native)
+    has = {"float32": True, "bfloat16": native, "float16": _has_float16(chosen), "tf32": _has_tf32(chosen)}
+    if not has[precision]:
         raise JettaggerError(
-            f"training.precision: bfloat16 asked for, but {chosen} ({_name_of(chosen)}) has none"
-            f" (it needs {needed}); write float32 or auto"
+            f"training.precision: {precision} asked for, but {chosen} ({_name_of(chosen)}) has none"
+            f" (it needs {_needed(precision, chosen)}); write float32 or auto"
         )
-    return Hardware(chosen, native if precision == "auto" else precision == "bfloat16")
+    return Hardware(chosen, precision == "bfloat16", precision == "float16", precision == "tf32")
+
+
+def _needed(precision: Precision, device: torch.device) -> str:
+    if precision == "bfloat16" and device.type == "cpu":
+        return "AVX512-BF16 or AMX"
+    capability = "7.0" if precision == "float16" else "8.0"
+    return f"{'a CUDA device of ' if device.type == 'cpu' else ''}compute capability {capability}"
+
+
+def _has_float16(device: torch.device) -> bool:
+    """Tensor cores for float16. A CPU that has it has bfloat16 too, which needs no scaling."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+def _has_tf32(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def has_bfloat16(device: torch.device) -> bool:

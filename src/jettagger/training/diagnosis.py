@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from jettagger.batch import Batch, Inputs, InputSpec, Packed
 from jettagger.errors import JettaggerError
 from jettagger.models.parts.model import JetModel
 from jettagger.training.device import Hardware
+from jettagger.training.objective import Objective
 from jettagger.training.schema import TrainingSection
 
 EXTREME = 1000.0
@@ -60,7 +60,13 @@ class Suspect:
 
 
 def not_finite(
-    model: JetModel, batch: Batch, hardware: Hardware, section: TrainingSection, where: str, facts: list[str]
+    model: JetModel,
+    batch: Batch,
+    hardware: Hardware,
+    section: TrainingSection,
+    objective: Objective,
+    where: str,
+    facts: list[str],
 ) -> NotFiniteError:
     """The error for a batch whose loss or gradient is NaN or infinite. `model` is as it was at that step."""
     head = f"the loss or its gradient is not finite in {where}: {', '.join(facts)}"
@@ -69,14 +75,14 @@ def not_finite(
         lines = [f"{len(lost)} weights of the network are no longer finite, the first is {lost[0]}"]
         lines += describe(rank_suspects(batch.inputs, model.inputs), batch)
     else:
-        lines = diagnose(batch, *_probes(model, batch, hardware), model.inputs)
+        lines = diagnose(batch, *_probes(model, batch, hardware, objective), model.inputs)
     smaller = f"optimiser.lr ({section.optimiser.lr:.3g} is highest now)"
     clip = (
         "gradient_clip: 1.0"
         if section.gradient_clip is None
         else f"gradient_clip below {section.gradient_clip}"
     )
-    precision = ", precision: float32" if hardware.bfloat16 else ""
+    precision = ", precision: float32" if hardware.precision != "float32" else ""
     advice = (
         "try for such features a clip or another expression (a log, a tanh); under training: a smaller"
         f" {smaller}, {clip}{precision}. What was saved is from before this step"
@@ -84,12 +90,13 @@ def not_finite(
     return NotFiniteError("\n  ".join([head, *lines, advice]))
 
 
-def _probes(model: JetModel, batch: Batch, hardware: Hardware) -> tuple[Losses, Healthy]:
+def _probes(
+    model: JetModel, batch: Batch, hardware: Hardware, objective: Objective
+) -> tuple[Losses, Healthy]:
     def weighted_losses(inputs: Inputs) -> Tensor:
         with hardware.autocast():
-            logits_BC = model(inputs)
-        losses_B = functional.cross_entropy(logits_BC.float(), batch.labels_B, reduction="none")
-        return batch.weights_B * losses_B
+            raw_BK = model(inputs)
+        return batch.weights_B * objective.losses(raw_BK, batch.truth)
 
     def healthy(inputs: Inputs) -> bool:
         loss = weighted_losses(inputs).sum()

@@ -42,7 +42,17 @@ MOST_MEMBERS = 32
 
 KNOWN = {
     *("epochs", "batch_size", "optimiser", "schedule", "gradient_clip", "early_stopping", "label_smoothing"),
-    *("lr_scaling", "swa", "l1", "ranks", "sync_batch_norm", "rank_timeout"),
+    *(
+        "loss",
+        "decorrelate",
+        "keep_checkpoints",
+        "lr_scaling",
+        "swa",
+        "l1",
+        "ranks",
+        "sync_batch_norm",
+        "rank_timeout",
+    ),
     *("reflections", "ema", "device", "precision", "threads", "seed", "checkpoint_seconds", "tensorboard"),
 }
 """Keys of `training` that mean the same in one pass; what is added to the section is not among them unasked."""

@@ -26,6 +26,8 @@ class ScoredValidation(NamedTuple):
     probabilities_JC: Floats
     labels_J: NDArray[np.int64]
     weights_J: Floats
+    residuals: Mapping[str, Floats]
+    """By target: prediction - truth; NaN where the truth is unknown."""
     problems: tuple[str, ...]
     """A sentence for each network that is not sound. It is part of the tagger all the same."""
 
@@ -37,6 +39,7 @@ def scored_validation(tagger: Tagger, sides: Mapping[int | None, Sides]) -> Scor
         np.concatenate([part.probabilities_JC for part in parts]),
         np.concatenate([part.labels_J for part in parts]),
         np.concatenate([part.weights_J for part in parts]),
+        {name: np.concatenate([part.residuals[name] for part in parts]) for name in tagger.targets},
         tuple(problem for part in parts for problem in part.problems),
     )
 
@@ -51,7 +54,14 @@ def _of_fold(tagger: Tagger, fold: int | None, sides: Sides) -> ScoredValidation
     weights_J = sides.validation.weights_J[rows].astype(np.float64)
     assert scores.members_MJC is not None, "only MC dropout keeps no members"
     problems = []
-    for health in member_health(scores.members_MJC, labels_J, weights_J):
+    residuals = {}
+    for target, predicted in scores.targets.items():
+        residuals[target] = predicted.value_N - sides.validation.targets[target][rows]
+        if not np.isfinite(predicted.value_N).all():
+            whose = "a network" if fold is None else f"a network of fold {fold}"
+            raise JettaggerError(f"{whose}: what it says of {target} for the validation jets is not finite")
+    judged = member_health(scores.members_MJC, labels_J, weights_J) if tagger.classes else []
+    for health in judged:
         name = piece_name(fold, numbers[health.member])
         if health.problem == "not finite":
             raise JettaggerError(
@@ -62,4 +72,6 @@ def _of_fold(tagger: Tagger, fold: int | None, sides: Sides) -> ScoredValidation
             problems.append(
                 f"{name} looks failed on the validation jets: {health.problem}; it is part of the tagger"
             )
-    return ScoredValidation(scores.decomposition.probabilities_NC, labels_J, weights_J, tuple(problems))
+    return ScoredValidation(
+        scores.decomposition.probabilities_NC, labels_J, weights_J, residuals, tuple(problems)
+    )

@@ -1,12 +1,13 @@
 """The training of one network: epochs of steps, a validation after each, checkpoints in between.
 
-Shapes: B jets, C classes.
+Shapes: B jets, K output columns.
 """
 
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from itertools import count
 from typing import Any, NoReturn
 
@@ -19,19 +20,30 @@ from jettagger.batch import Batch, Inputs
 from jettagger.errors import JettaggerError
 from jettagger.files import written_aside
 from jettagger.models.parts.dropout import set_dropout_generator
+from jettagger.models.parts.layers import BatchNorm
 from jettagger.randomness import key
 from jettagger.training import checkpoints
 from jettagger.training.averages import average_of, measure_statistics
+from jettagger.training.compilation import runner_of
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
 from jettagger.training.l1 import l1_penalty
 from jettagger.training.optimisers import build_optimiser
+from jettagger.training.recomputation import recomputed
+from jettagger.training.scaling import scaler_of
 from jettagger.training.schema import TrainingSection
-from jettagger.training.sharing import kept_together, same_start, share_statistics, unshared
+from jettagger.training.sharing import (
+    DropoutRows,
+    kept_together,
+    same_start,
+    share_statistics,
+    unshared,
+)
+from jettagger.training.shortage import is_shortage, shortage_of
 from jettagger.training.state import EpochRecord, EpochSums, TrainingState
-from jettagger.training.step import look, make_step
+from jettagger.training.step import add_gradient, look, make_step
 from jettagger.training.tensorboard import Log
 from jettagger.training.training import MemberResult, Training
 from jettagger.training.validation import validate
@@ -49,13 +61,20 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     """
     if training.train.steps == 0 or training.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
-    with threads(training.section.threads), noted():
-        training.model.to(training.hardware.device)
+    if training.section.mixup is not None and training.ranks.world > 1:
+        raise JettaggerError(
+            "training.mixup mixes jets of the whole batch, and here each of several ranks has a part of it: leave"
+            " mixup out, or train in one process"
+        )
+    with threads(training.section.threads), training.hardware.products(), noted():
+        training = on_device(training)
         state = start(training, resume=resume)
         log = Log(training.directory, training.section.tensorboard and training.ranks.first, state.step)
-        while not finished(training.section, state):
-            _train_epoch(training, state)
-            close_epoch(training, state, log)
+        again = training.section.activation_checkpointing
+        with recomputed(training.model) if again else nullcontext():
+            while not finished(training.section, state):
+                _train_epoch(training, state)
+                close_epoch(training, state, log)
         log.close()
         return conclude(training, state)
 
@@ -84,6 +103,26 @@ def conclude(training: Training, state: TrainingState) -> MemberResult:
     )
 
 
+def on_device(training: Training) -> Training:
+    """The training with its network on the device, compiled or recorded where that is asked for and works."""
+    section, device = training.section, training.hardware.device
+    training.model.to(device)
+    if device.type == "cuda":  # what cuDNN's convolutions are quickest with
+        training.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if section.accumulate > 1 and training.rows is None:
+        training = replace(training, rows=DropoutRows(training.model, training.model.inputs))
+    if section.accumulate > 1 and any(isinstance(x, BatchNorm) for x in training.model.modules()):
+        parts = f"{section.accumulate} parts of a batch"
+        training.progress.say(f"BatchNorm takes its statistics from each of the {parts}, not from the whole")
+    if not (section.compile or section.cuda_graphs):
+        return training
+    sample = next(iter(training.train.epoch(0))).to(device)
+    runner = runner_of(training.model, section, training.hardware, sample.inputs)
+    if runner.remark is not None:
+        training.progress.say(runner.remark)
+    return replace(training, runner=runner.network, runs=runner.mode)
+
+
 def start(training: Training, *, resume: bool, newest: int | None = None) -> TrainingState:
     """A new state, or the last checkpoint's; the folder agrees with it afterwards.
 
@@ -94,6 +133,7 @@ def start(training: Training, *, resume: bool, newest: int | None = None) -> Tra
     if section.sync_batch_norm:
         share_statistics(training.model, ranks)
     state = TrainingState(training.model, build_optimiser(training.model, section.optimiser))
+    state.scaler = scaler_of(training.hardware, state.optimiser)
     state.average = average_of(training.model, section, training.steps)
     content = ranks.first_does(lambda: _found(training, resume, newest))
     if content is not None:
@@ -101,7 +141,8 @@ def start(training: Training, *, resume: bool, newest: int | None = None) -> Tra
     if resume:
         training.progress.say(f"resuming after step {state.step} of {training.steps}")
     if ranks.first:
-        with written_aside(training.directory / checkpoints.METRICS) as aside:
+        metrics = training.directory / checkpoints.METRICS
+        with checkpoints.saving(metrics), written_aside(metrics) as aside:
             aside.write_text("".join(_line(record) for record in state.history), encoding="utf-8")
     return state
 
@@ -109,8 +150,7 @@ def start(training: Training, *, resume: bool, newest: int | None = None) -> Tra
 def _found(training: Training, resume: bool, newest: int | None) -> dict[str, Any] | None:
     """The last checkpoint, where there is one and it is asked for."""
     directory = training.directory
-    used = any((directory / name).exists() for name in (checkpoints.LAST, checkpoints.PREVIOUS))
-    if used and not resume:
+    if checkpoints.kept(directory) and not resume:
         raise JettaggerError(
             f"{directory} holds a training: --resume goes on with it, or choose another --output"
         )
@@ -120,6 +160,8 @@ def _found(training: Training, resume: bool, newest: int | None) -> dict[str, An
     content, remarks = checkpoints.load_last(directory, identity_of(training), newest=newest)
     for remark in remarks:
         training.progress.say(remark)
+    if remarks:
+        checkpoints.remove_damaged(directory)
     return content
 
 
@@ -134,7 +176,7 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     with fed(training.train.epoch(state.epoch, done), training.hardware.device) as batches:
         for batch in _guarded(training, state, batches):
             generator.manual_seed(key(training.section.seed, "dropout", training.stream, state.step))
-            make_step(training, state, batch)
+            _step(training, state, batch)
             training.progress.advance()
             now = time.monotonic()
             state.sums.seconds, began = state.sums.seconds + now - began, now
@@ -142,6 +184,8 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
             if training.ranks.first and interval is not None and now - saved > interval:
                 _save(training, state)
                 saved = time.monotonic()
+    if training.rows is not None:
+        training.rows.set(None)
     look(training, state)
     expected = (state.epoch + 1) * training.train.steps
     assert state.step == expected, (
@@ -150,6 +194,26 @@ def _train_epoch(training: Training, state: TrainingState) -> None:
     remark = kept_together(training.ranks, training.model)
     if remark is not None:
         training.progress.say(remark)
+
+
+def _step(training: Training, state: TrainingState, batch: Batch) -> None:
+    """`make_step`. Raises JettaggerError, which says what would fit, when there is no memory for it."""
+    try:
+        make_step(training, state, batch)
+        return
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        found = str(error)  # the error itself holds the memory of the step
+
+    def gradient(part: Batch) -> None:
+        state.optimiser.zero_grad()
+        add_gradient(training, state, part, lambda: part.weights_B.abs().sum())
+
+    state.optimiser.zero_grad()
+    with unshared(training.model, training.rows):
+        answer = shortage_of(batch, training.section.accumulate, found, training.hardware.device, gradient)
+    raise training.ranks.of_all(answer)
 
 
 def _guarded(training: Training, state: TrainingState, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -177,7 +241,8 @@ def _save(training: Training, state: TrainingState) -> None:
     """A checkpoint of a state that is known to be finite."""
     look(training, state)
     if training.ranks.first:
-        checkpoints.save_last(training.directory, identity_of(training), state.content())
+        keep = training.section.keep_checkpoints
+        checkpoints.save_last(training.directory, identity_of(training), state.content(), keep=keep)
 
 
 def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
@@ -186,7 +251,9 @@ def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     training.model.eval()
     with fed(training.validation.epoch(0), training.hardware.device) as batches:
         guarded = _guarded(training, state, batches)
-        found = validate(_network(training, state), guarded, training.hardware, training.ranks)
+        found = validate(
+            _network(training, state), guarded, training.hardware, training.objective, training.ranks
+        )
     if sums.weights <= 0:
         message = f"the weights of the training jets add up to {sums.weights:.4g}: check weights.event"
         raise training.ranks.of_all(JettaggerError(message))
@@ -199,8 +266,11 @@ def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
         validation_loss=found.loss,
         accuracy=found.accuracy,
         auc=found.auc,
+        targets=found.targets,
+        decorrelation=found.decorrelation,
         lr=state.optimiser.param_groups[0]["lr"],
-        gradient_norm=sums.norms / training.train.steps,
+        gradient_norm=sums.norms / max(training.train.steps - sums.left_out, 1),
+        left_out=sums.left_out,
         seconds=sums.seconds + time.monotonic() - began,
         jets_per_second=sums.jets / max(sums.seconds, 1e-9),
         clipped=sums.clipped / training.train.steps,
@@ -212,12 +282,13 @@ def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     stopping = section.early_stopping
     best = state.best.observe(record, weights, stopping.min_delta if stopping else 0.0)
     state.history.append(record)
-    state.sums = EpochSums()
+    state.sums = EpochSums(left_out_in_a_row=sums.left_out_in_a_row)
+    if best and training.ranks.first:
+        checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
+    _save(training, state)
     if training.ranks.first:
-        if best:
-            checkpoints.save_best(training.directory, state.best.epoch, state.best.weights)
-        checkpoints.save_last(training.directory, identity_of(training), state.content())
-        with (training.directory / checkpoints.METRICS).open("a", encoding="utf-8") as lines:
+        metrics = training.directory / checkpoints.METRICS
+        with checkpoints.saving(metrics), metrics.open("a", encoding="utf-8") as lines:
             lines.write(_line(record))
     log.add(record)
     training.progress.end(record, best=best)
@@ -232,7 +303,7 @@ def _take_mean(training: Training, state: TrainingState) -> float:
     with fed(training.train.epoch(0), device) as batches:
         measure_statistics(model, batches, training.hardware)
     with fed(training.validation.epoch(0), device) as batches:
-        found = validate(model, batches, training.hardware, training.ranks)
+        found = validate(model, batches, training.hardware, training.objective, training.ranks)
     if found.bad is not None:
         _stop_in_validation(training, state, found.bad)
     training.progress.say(
@@ -258,13 +329,13 @@ def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Ten
 
 def identity_of(training: Training) -> dict[str, Any]:
     """What must be equal on resuming."""
-    precision = "bfloat16" if training.hardware.bfloat16 else "float32"
-    return {
+    identity = {
         **training.config,
         "member": training.member,
-        "precision in use": precision,
+        "precision in use": training.hardware.precision,
         checkpoints.RANKS: training.ranks.world,
     }
+    return identity if training.runs == "eager" else {**identity, "network runs": training.runs}
 
 
 def _line(record: EpochRecord) -> str:
@@ -276,6 +347,8 @@ def _stop_in_validation(training: Training, state: TrainingState, number: int) -
     batch = next(validation.epoch(0, number)).to(training.hardware.device)
     where, facts = f"the validation after epoch {state.epoch + 1}", [f"after step {state.step}"]
     with unshared(training.model, training.rows):
-        error = not_finite(training.model, batch, training.hardware, training.section, where, facts)
+        error = not_finite(
+            training.model, batch, training.hardware, training.section, training.objective, where, facts
+        )
     error.step = state.step
     raise training.ranks.of_all(error)

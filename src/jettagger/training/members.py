@@ -10,6 +10,7 @@ from jettagger.batch import InputSpec
 from jettagger.data.batches import POOL_BYTES, Batches, bytes_per_jet
 from jettagger.data.resident import Resident
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights, weights_of
+from jettagger.errors import JettaggerError
 from jettagger.files import write_json
 from jettagger.tagger import BATCH
 from jettagger.training import checkpoints
@@ -39,9 +40,10 @@ from jettagger.training.outcome import (
     write_failure,
 )
 from jettagger.training.progress import Progress
-from jettagger.training.recipe import Recipe, fold_folder, member_folder, new_model
+from jettagger.training.recipe import Recipe, fold_folder, guessing_classes, member_folder, new_model
 from jettagger.training.sharing import DropoutRows
 from jettagger.training.sides import Sides
+from jettagger.training.targets import beside, normalised, scaling_of
 from jettagger.training.training import MemberResult, Training
 from jettagger.training.trial import attempt
 from jettagger.training.varied import jets_differ, member_sides
@@ -138,6 +140,8 @@ def _execution(group: Group, members: Sequence[int]) -> Execution:
     A member that is trained by itself, in a job of its own, and a part of an ensemble decide nothing for the others.
     """
     section, whole = group.recipe.ensemble, len(members) == group.recipe.ensemble.members
+    if group.hardware.float16:
+        return Execution("loop", 1, "float16 has a scaler of each member's own")
     if group.ranks.world > 1:
         return Execution("loop", 1, "several ranks share its batches")
     asked, kept = asked_for(section, len(members)), execution_of(group.home)
@@ -207,7 +211,7 @@ def _train_chunk(
 def _trainings(group: Group, members: Sequence[int], *, quiet: bool = False) -> list[Training]:
     """The members' trainings at their start. Jets that they have in common are held once."""
     recipe, apart, ranks, found = group.recipe, jets_differ(group.recipe), group.ranks, []
-    section, vary, held = recipe.training, recipe.ensemble.vary, None
+    vary, held = recipe.ensemble.vary, None
     for member in members:
         sides = member_sides(recipe, group.sides, member)
         stream = member if "batches" in vary else 0
@@ -215,6 +219,7 @@ def _trainings(group: Group, members: Sequence[int], *, quiet: bool = False) -> 
         weights = training_weights(recipe, sides) if apart else group.weights
         if held is None or apart:
             held = _Held.of(recipe, sides, weights, model.inputs, group.hardware, ranks)
+        section = recipe.training.for_jets(held.train.jets)
         for warning in model.fit_inputs(held.train.sample(NORMALISATION_JETS, section.seed)):
             if not quiet:
                 group.say(f"  {warning}")
@@ -234,7 +239,7 @@ def _trainings(group: Group, members: Sequence[int], *, quiet: bool = False) -> 
                 ranks=ranks,
                 rows=DropoutRows(model, model.inputs) if ranks.world > 1 else None,
                 whole=batches(recipe, sides, weights, stream, model.inputs) if ranks.world > 1 else None,
-                classes=len(sides.train.classes),
+                classes=guessing_classes(recipe),
             )
         )
     return found
@@ -260,7 +265,8 @@ class _Held(NamedTuple):
     ) -> "_Held":
         """Those of a split."""
         train, validation = batches(recipe, sides, weights, 0, inputs, ranks)
-        return cls(train, kept_on(train, hardware.device), validation)
+        kept = kept_on(train, hardware.device) if recipe.training.accumulate == 1 else train
+        return cls(train, kept, validation)
 
 
 def identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
@@ -271,7 +277,8 @@ def identity(recipe: Recipe, sides: Sides) -> dict[str, Any]:
         data["test"] = recipe.data.data.test
     if recipe.fold is not None:
         data |= {"folds": document["data"]["folds"], "fold": recipe.fold}
-    kept = {name: document[name] for name in ("classes", "inputs", "model", "training") if name in document}
+    names = ("classes", "inputs", "model", "training", *(("targets",) if recipe.data.targets else ()))
+    kept = {name: document[name] for name in names if name in document}
     return {
         "data": data,
         "ensemble": {"vary": list(recipe.ensemble.vary)},
@@ -296,21 +303,41 @@ def batches(
     """Training and validation in batches, or one rank's part of them; jets whose training weight is 0 are left out."""
     trained_R = weights.factor_R > 0
     rows, factor = sides.train_rows[trained_R], weights.factor_R[trained_R]
+    scaling = scaling_of(sides.train, sides.train_rows)
+    decorrelate = recipe.training.decorrelate
+    variable = None if decorrelate is None else decorrelate.variable
     sampling = recipe.data.weights.training.method == "sampling"
+    size = recipe.training.batch_size
     train = Batches(
         sides.train,
         rows,
-        recipe.training.batch_size,
+        max(len(rows), 1) if size == "all" else size,
         weights_R=loss_weights(sides.train, rows, None if sampling else factor),
         factor_R=factor if sampling else None,
+        targets_RT=normalised(sides.train, rows, scaling),
+        spectator_R=beside(sides.train, rows, variable),
         shuffle=(recipe.training.seed, stream),
         inputs=inputs,
         rank=ranks.rank,
         ranks=ranks.world,
     )
-    return train, Batches(
-        sides.validation, sides.validation_rows, BATCH, inputs=inputs, rank=ranks.rank, ranks=ranks.world
+    if size == "all" and train.steps > 1:
+        raise JettaggerError(
+            f"training.batch_size: all: one step would hold {len(rows)} jets of"
+            f" {bytes_per_jet(sides.train, inputs):.0f} bytes, more than the {POOL_BYTES / 2**20:.0f} MiB that are held"
+            " at a time; write a number"
+        )
+    validation = Batches(
+        sides.validation,
+        sides.validation_rows,
+        BATCH,
+        targets_RT=normalised(sides.validation, sides.validation_rows, scaling),
+        spectator_R=beside(sides.validation, sides.validation_rows, variable),
+        inputs=inputs,
+        rank=ranks.rank,
+        ranks=ranks.world,
     )
+    return train, validation
 
 
 def _result_document(result: MemberResult) -> dict[str, Any]:

@@ -4,8 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from jettagger.schema import Section
-from jettagger.training.named_section import Fraction, Named, NotNegative, Positive
+from jettagger.schema import Fraction, Named, NotNegative, Positive, Section
 
 OptimiserName = Literal["adamw", "adam", "sgd", "radam", "ranger", "lion", "adadelta"]
 ScheduleName = Literal["one_cycle", "cosine", "flat_then_decay", "step", "plateau", "constant"]

@@ -43,8 +43,17 @@ class Progress:
         """The epoch is complete."""
         self.close()
         auc = "" if record.auc is None else f", AUC {record.auc:.5f}"
+        accuracy = "" if record.accuracy is None else f", accuracy {record.accuracy:.4f}"
+        widths = {name: figures["resolution"] for name, figures in record.targets.items()}
+        targets = "".join(f", resolution of {name} {_figure(width)}" for name, width in widths.items())
+        disco = "" if record.decorrelation is None else f", dCor² {record.decorrelation:.4f}"
+        left_out = f", {record.left_out} of the steps left out (float16)" if record.left_out else ""
         self.say(
             f"epoch {record.epoch}/{self.epochs}: loss {record.train_loss:.4f}, validation"
-            f" {record.validation_loss:.4f}{auc}, accuracy {record.accuracy:.4f}, lr {record.lr:.2e},"
-            f" {record.seconds:.1f} s, {record.jets_per_second:.0f} jets/s{' (best)' if best else ''}"
+            f" {record.validation_loss:.4f}{auc}{accuracy}{targets}{disco}, lr {record.lr:.2e},"
+            f" {record.seconds:.1f} s, {record.jets_per_second:.0f} jets/s{left_out}{' (best)' if best else ''}"
         )
+
+
+def _figure(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"

@@ -5,7 +5,6 @@ Shapes: M copies, B jets.
 
 import copy
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,13 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
-from jettagger.batch import Batch, Inputs
+from jettagger.batch import Batch
 from jettagger.errors import JettaggerError
 from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.randomness import key
 from jettagger.training.device import threads
 from jettagger.training.l1 import penalise
-from jettagger.training.loss import cross_entropy
 from jettagger.training.optimisers import is_matrix, optimiser_over, step_with_rates
 from jettagger.training.rate_finder import (
     FEWEST,
@@ -30,6 +28,7 @@ from jettagger.training.rate_finder import (
     endless,
     rounded,
 )
+from jettagger.training.step import augmented
 from jettagger.training.training import Training
 
 Floats = NDArray[np.float64]
@@ -45,7 +44,7 @@ def side_by_side_scan(training: Training, chosen: ScanRange, copies: int) -> Rat
         raise JettaggerError(f"--side-by-side {copies}: two rates at least can be compared")
     rates_M = chosen.rates(copies)
     means = [RunningMean() for _ in range(copies)]
-    with threads(training.section.threads):
+    with threads(training.section.threads), training.hardware.products():
         together = Copies(training, rates_M)
         for batch in endless(training, chosen.steps):
             for mean, loss in zip(means, together.step(batch), strict=True):
@@ -73,6 +72,10 @@ class Copies:
             raise JettaggerError(
                 "--side-by-side: recurrent layers cannot be run for several networks at once; leave it out"
             )
+        if training.hardware.float16:
+            raise JettaggerError(
+                "--side-by-side: float16 needs a scale for each network; write another precision"
+            )
         self.training, self.made = training, 0
         self.losses_M: Floats = np.full(len(rates_M), math.nan)
         self._rates_M = torch.from_numpy(rates_M).to(device)
@@ -90,7 +93,7 @@ class Copies:
         """One step of every copy; the loss of each before it, NaN where it is not finite."""
         training, section = self.training, self.training.section
         batch = given.to(training.hardware.device)
-        batch = replace(batch, inputs=self._mirrored(batch.inputs))
+        batch = augmented(training, self.made, batch)
         self._generator.manual_seed(key(section.seed, "dropout", training.stream, self.made))
         self._optimiser.zero_grad()
         minimised_M, losses_M = self._losses(batch)
@@ -111,9 +114,8 @@ class Copies:
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             with self.training.hardware.autocast():
-                logits_BC = functional_call(self._template, (parameters, buffers), (batch.inputs,))
-            smoothing = self.training.section.label_smoothing
-            loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, smoothing)
+                raw_BK = functional_call(self._template, (parameters, buffers), (batch.inputs,))
+            loss = self.training.objective(raw_BK, batch)
             return loss.step, loss.losses / loss.weights
 
         try:
@@ -125,13 +127,6 @@ class Copies:
                 f"--side-by-side: this network cannot be run for several at once ({error}); leave it out"
             ) from error
         return found
-
-    def _mirrored(self, inputs: Inputs) -> Inputs:
-        training = self.training
-        if training.mirror is None:
-            return inputs
-        stream = key(training.section.seed, "reflections", training.stream, self.made)
-        return training.mirror(inputs, torch.Generator(training.hardware.device).manual_seed(stream))
 
 
 @torch.no_grad()

@@ -22,7 +22,9 @@ from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.randomness import key
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import NotFiniteError
+from jettagger.training.loop import on_device
 from jettagger.training.optimisers import build_optimiser
+from jettagger.training.scaling import scaler_of
 from jettagger.training.state import EpochSums, TrainingState
 from jettagger.training.step import look, make_step
 from jettagger.training.training import Training
@@ -110,7 +112,7 @@ def rising_scan(training: Training, chosen: ScanRange) -> RateScan:
     training = replace(training, rates=lambda step: float(rates_S[step]))
     losses: list[float] = []
     mean, diverged, ended = RunningMean(), False, "the highest rate was reached"
-    with threads(training.section.threads):
+    with threads(training.section.threads), training.hardware.products():
         for loss in losses_of_steps(training, chosen.steps):
             losses.append(loss)
             mean.add(loss)
@@ -154,8 +156,9 @@ class RunningMean:
 
 def losses_of_steps(training: Training, steps: int) -> Iterator[float]:
     """Makes steps and gives the loss of each, before it; NaN for one that is not finite, and then the end."""
-    training.model.to(training.hardware.device)
+    training = on_device(training)
     state = TrainingState(training.model, build_optimiser(training.model, training.section.optimiser))
+    state.scaler = scaler_of(training.hardware, state.optimiser)
     generator = torch.Generator(training.hardware.device)
     set_dropout_generator(training.model, generator)
     training.model.train()

@@ -32,7 +32,7 @@ from jettagger.training.distribution import Ranks, connected, device_of, found_r
 from jettagger.training.interruption import interrupted_before, marking
 from jettagger.training.members import identity, train_members, training_weights
 from jettagger.training.outcome import Piece
-from jettagger.training.recipe import Recipe, fold_folder, member_folder
+from jettagger.training.recipe import Recipe, fold_folder, guessing_classes, member_folder
 from jettagger.training.schema import TrainingSection
 from jettagger.training.sides import Filling, Sides, prepare_folds
 from jettagger.training.training import MemberResult
@@ -105,7 +105,7 @@ def train(
         results = [result for _, result in trained]
         for number in folds:
             of_fold = [result for piece, result in trained if piece.fold == number]
-            _say_advice(of_fold, number, len(sides[number].train.classes), say)
+            _say_advice(of_fold, number, guessing_classes(recipe), say)
         if not ranks.first:
             return RunSummary(output, None, tuple(results), time.monotonic() - began)
         _check_any(results, outcome.survey(output, chosen))
@@ -180,7 +180,7 @@ def _check_any(results: Sequence[MemberResult], standing: outcome.Standing) -> N
         raise JettaggerError("\n".join(map(str, standing.failed)))
 
 
-def _say_advice(results: Sequence[MemberResult], fold: int | None, classes: int, say: Say) -> None:
+def _say_advice(results: Sequence[MemberResult], fold: int | None, classes: int | None, say: Say) -> None:
     histories = [[asdict(record) for record in result.history] for result in results]
     for sentence in advise_members(histories, classes):
         say(sentence if fold is None else f"fold {fold}: {sentence}")

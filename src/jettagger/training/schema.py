@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from jettagger.data.expression_text import Name
 from jettagger.errors import unknown_name
-from jettagger.schema import Section
-from jettagger.training.named_section import Named, NotNegative, Positive
+from jettagger.outputs.schema import ClassLossSection
+from jettagger.schema import Named, NotNegative, Positive, Section
 from jettagger.training.optimiser_schema import OptimiserSection, ScheduleSection
 
 LrScalingName = Literal["none", "linear", "square_root"]
@@ -20,6 +21,10 @@ Sources = Annotated[list[Varied], Field(min_length=1)]
 AtLeastOne = Annotated[int, Field(ge=1)]
 
 
+PART = 1024
+"""Jets that pass through the network at a time where a batch is all jets."""
+
+
 class EarlyStoppingSection(Section):
     """When a training ends before its last epoch."""
 
@@ -27,6 +32,19 @@ class EarlyStoppingSection(Section):
     """Epochs without a better validation loss after which the training ends."""
     min_delta: NotNegative = 0.0
     """How much lower the validation loss must be to count as better."""
+
+
+class DecorrelateSection(Section):
+    """Distance correlation as a regulariser (DisCo, arXiv:2001.05310)."""
+
+    variable: str
+    """One of `spectators`."""
+    background: Name
+    """Class whose jets are to have a score that does not depend on the variable."""
+    strength: Positive
+    """What the squared distance correlation, from 0 to 1, counts beside the loss; 1 to 100 is usual."""
+    signal: Name | None = None
+    """Class whose score it is. Default: all classes but `background` together."""
 
 
 class LrScalingSection(Named):
@@ -71,8 +89,9 @@ class TrainingSection(Section):
 
     epochs: AtLeastOne = 20
     """Passes over the training jets."""
-    batch_size: AtLeastOne = 256
-    """Jets in a step, over all ranks together."""
+    batch_size: AtLeastOne | Literal["all"] = 256
+    """Jets in a step, over all ranks together. `all`: gradient descent, a step an epoch over all training jets, which
+    pass through the network in parts of at most 1024 (or in `accumulate` parts)."""
     optimiser: OptimiserSection = OptimiserSection()
     """A name, or a section with the name and its settings."""
     schedule: ScheduleSection = ScheduleSection()
@@ -84,8 +103,16 @@ class TrainingSection(Section):
     early_stopping: EarlyStoppingSection | None = None
     """Ends the training when the validation loss stands still. The final network is always that of the best
     epoch."""
+    loss: ClassLossSection = ClassLossSection()
+    """What is minimised for the classes: a name, or a section with the name and its settings. Targets have losses
+    of their own."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of a jet's label that is spread evenly over the classes."""
+    """cross_entropy, binary_cross_entropy: share of a jet's label that is spread evenly over the classes."""
+    mixup: Positive | None = None
+    """Jets are mixed in pairs, inputs and losses alike, with a share drawn from Beta(mixup, mixup)
+    (arXiv:1710.09412); 0.2 is usual. For networks on jet-level variables."""
+    decorrelate: DecorrelateSection | None = None
+    """Makes the score of background jets independent of a variable, such as the mass."""
     reflections: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default={})
     """Symmetries: name -> variables that change sign, such as {phi: [particles.dphi, particles.d0]}. Each is applied
     to a random half of the jets of a batch. Variables: `<collection>.<feature>`, `jet.<feature>`,
@@ -107,16 +134,54 @@ class TrainingSection(Section):
     are not needed to 0. Part of what is minimised, not of the loss that is reported."""
     device: str = "auto"
     """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:N`."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16 runs matrix products in 16 bits; `auto`: where the hardware has it and it pays."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = "auto"
+    """bfloat16 runs matrix products in 16 bits, `auto`: where the hardware has it; float16 the same on older GPUs,
+    with a scaled loss; tf32 in 19 bits on GPUs from compute capability 8.0."""
+    accumulate: AtLeastOne = 1
+    """Parts in which a batch passes through the network, one after the other, to save memory; the result is that of
+    the whole batch, but BatchNorm takes its statistics from each part."""
+    activation_checkpointing: bool = False
+    """Computes layers anew for the gradient and does not keep what they gave: a third more time, much less memory;
+    the same numbers."""
+    compile: bool = False
+    """Compiles the network with torch.compile; where that fails it is said, and it runs as it is."""
+    cuda_graphs: bool = False
+    """Records the network once and replays it: on CUDA, for networks without particles and dropout."""
     threads: AtLeastOne | None = None
     """CPU threads; default: PyTorch's. Equal results to the last bit need an equal number."""
     seed: Annotated[int, Field(ge=0)] = 1
     """Names all random numbers of the training: initial weights, batches, dropout."""
     checkpoint_seconds: Positive | None = 60.0
     """Time between two checkpoints inside an epoch; null: one at the end of each epoch only."""
+    keep_checkpoints: AtLeastOne = 2
+    """How many of the latest checkpoints are kept: the last, and those before for when it is damaged."""
     tensorboard: bool = False
     """Writes TensorBoard logs as well (extra `tensorboard`)."""
+
+    @model_validator(mode="after")
+    def _losses_fit(self) -> "TrainingSection":
+        smoothed = ("cross_entropy", "binary_cross_entropy")
+        if self.label_smoothing > 0 and self.loss.name not in smoothed:
+            raise ValueError(
+                f"label_smoothing is for {' and '.join(smoothed)}; {self.loss.name} has no use for it: leave it out"
+            )
+        if self.mixup is not None and self.decorrelate is not None:
+            raise ValueError(
+                "mixup and decorrelate exclude each other: a mixed jet is no background jet and has no mass"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_run(self) -> "TrainingSection":
+        ways = ("compile", "cuda_graphs", "activation_checkpointing")
+        asked = [name for name in ways if getattr(self, name)]
+        if len(asked) > 1:
+            raise ValueError(f"{' and '.join(asked)} do not go together: take one of them")
+        if self.cuda_graphs and self.accumulate > 1:
+            raise ValueError(
+                "cuda_graphs and accumulate do not go together: what fits in one graph needs no parts"
+            )
+        return self
 
     @field_validator("device")
     @classmethod
@@ -129,7 +194,24 @@ class TrainingSection(Section):
     @property
     def peak_rate(self) -> float:
         """The schedule's highest learning rate."""
+        if self.batch_size == "all":  # without lr_scaling
+            return self.optimiser.lr
         return self.optimiser.lr * self.lr_scaling.factor(self.batch_size)
+
+    def for_jets(self, jets: int) -> "TrainingSection":
+        """The section for so many training jets: `batch_size: all` becomes their number, in parts."""
+        if self.batch_size != "all":
+            return self
+        parts = self.accumulate if self.accumulate > 1 else math.ceil(jets / PART)
+        return self.model_copy(update={"batch_size": jets, "accumulate": max(parts, 1)})
+
+    @model_validator(mode="after")
+    def _all_jets_have_one_rate(self) -> "TrainingSection":
+        if self.batch_size == "all" and self.lr_scaling.name != "none":
+            raise ValueError(
+                "lr_scaling follows the number of jets in a step: write it as batch_size, not all"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_mean_of_the_weights(self) -> "TrainingSection":

@@ -92,7 +92,12 @@ _TITLES = {
 
 
 def measure_spread(
-    recipe: Recipe, output: Path, *, resume: bool = False, overwrite: bool = False, say: Callable[[str], None] = print
+    recipe: Recipe,
+    output: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    say: Callable[[str], None] = print,
 ) -> SpreadTable:
     """Trains the ensembles into folders of `output` named after their sources, and writes `spread.json`.
 
@@ -105,11 +110,12 @@ def measure_spread(
             " a third, that of 20 to a sixth)"
         )
     if recipe.data.data.folds is not None:
-        raise JettaggerError("data.folds: the spread is measured on common test jets: leave folds out, or --set data.folds=null")
+        raise JettaggerError("data.folds: the spread is measured on common test jets: leave folds out")
     sources, left_out = _sources(recipe)
     prepared, rows = _test_jets(recipe, say)
     table = []
-    for source, vary in {**{name: [name] for name in sources}, TOGETHER: sources}.items():
+    varied: list[tuple[str, list[Varied]]] = [*((name, [name]) for name in sources), (TOGETHER, sources)]
+    for source, vary in varied:
         folder = output / source.replace(" ", "_")
         say(f"{source}: {members} networks")
         run.train(_with(recipe, vary), folder, resume=resume, overwrite=overwrite, say=say)
@@ -162,9 +168,12 @@ def figures_of(
         rankings = [metrics.rank(probabilities_JC[:, c], labels_J == c, weights_J) for c in signals]
         values["auc"].append(metrics.macro_auc(rankings).value)
         values["nll"].append(metrics.nll(probabilities_JC, labels_J, weights_J).value)
-        values["accuracy"].append(float(np.average(probabilities_JC.argmax(1) == labels_J, weights=weights_J)))
+        values["accuracy"].append(
+            float(np.average(probabilities_JC.argmax(1) == labels_J, weights=weights_J))
+        )
         if two:
-            values["rejection"].append(metrics.rejection(rankings[0], EFFICIENCY).value)
+            passed = metrics.rejection(rankings[0], EFFICIENCY).value
+            values["rejection"].append(math.nan if passed is None else passed)
     found = {name: spread_of(np.asarray(x)) for name, x in values.items()}
     number = len(probabilities_MJC)
     std_JC = probabilities_MJC[:, :, signals].std(0, ddof=1) if number > 1 else np.full((1, 1), np.nan)
@@ -178,7 +187,9 @@ def _sources(recipe: Recipe) -> tuple[list[Varied], dict[str, str]]:
     """The sources that can be varied, and why others cannot."""
     if isinstance(recipe.data.data.validation, float):
         return list(SOURCES), {}
-    return [name for name in SOURCES if name != "split"], {"split": "data.validation is not a random fraction"}
+    return [name for name in SOURCES if name != "split"], {
+        "split": "data.validation is not a random fraction"
+    }
 
 
 def _with(recipe: Recipe, vary: list[Varied]) -> Recipe:
@@ -196,7 +207,9 @@ def _test_jets(recipe: Recipe, say: Callable[[str], None]) -> tuple[Prepared, ND
         prepared = prepare(recipe.data, test, role="data.test", extras={}, say=say)
         return prepared, np.arange(len(prepared))
     if isinstance(test, dict):
-        raise JettaggerError("data.test: the spread is measured on test jets that are common to all: name some")
+        raise JettaggerError(
+            "data.test: the spread is measured on test jets that are common to all: name some"
+        )
     extras = extras_of(recipe.data, BaselinesSection())
     prepared = prepare(recipe.data, recipe.data.data.train, role="data.train", extras=extras, say=say)
     return prepared, splits.split(prepared, recipe.data.data).test

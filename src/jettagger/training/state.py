@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from jettagger.training.schedules import Plateau
 
@@ -23,20 +24,26 @@ class EpochRecord:
     train_loss: float
     """Mean over the epoch, while the weights changed; Σ w·l / Σ w."""
     validation_loss: float
-    accuracy: float
-    """Of the validation jets, weighted."""
+    accuracy: float | None
+    """Of the validation jets, weighted; None without classes."""
     auc: float | None
     """Of the validation jets, weighted; one-vs-rest macro beyond two classes; None where it is undefined."""
     lr: float
     """Of the last step."""
     gradient_norm: float
-    """Mean over the steps, before clipping."""
+    """Mean over the steps, before clipping; of those that were made, in float16."""
     seconds: float
     """For training and validation, summed over all runs that worked on the epoch."""
     jets_per_second: float
     """In training alone."""
+    targets: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """By regression target, of the validation jets in its units: `bias`, `resolution`, `pull_width`."""
+    decorrelation: float | None = None
+    """Squared distance correlation of score and variable, of the validation jets; None where it is not asked for."""
     clipped: float = 0.0
     """Share of the steps whose gradient was clipped."""
+    left_out: int = 0
+    """Steps that were not made because the scaled gradient was infinite; in float16 only."""
     l1: float = 0.0
     """λ Σ|w| of the weights at its end, where `training.l1` asks for it; not part of the losses."""
 
@@ -49,6 +56,8 @@ class EpochSums:
     weights: float = 0.0
     norms: float = 0.0
     clipped: int = 0
+    left_out: int = 0
+    left_out_in_a_row: int = 0
     jets: int = 0
     seconds: float = 0.0
 
@@ -75,7 +84,10 @@ class Best:
         if record.validation_loss >= self.loss:
             return False
         self.loss, self.epoch = record.validation_loss, record.epoch
-        self.weights = {name: x.detach().to("cpu", copy=True) for name, x in weights.items()}
+        self.weights = {
+            name: x.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, x in weights.items()
+        }
         return True
 
 
@@ -90,6 +102,8 @@ class TrainingState:
     optimiser: torch.optim.Optimizer
     step: int = 0
     """Steps done, over all epochs."""
+    scaler: GradScaler | None = None
+    """Scales the loss in float16."""
     average: Weights | None = None
     """Running mean of the weights, where the config asks for one (`ema`, `swa`)."""
     averaged: int = 0
@@ -110,6 +124,7 @@ class TrainingState:
         return {
             "model": dict(self.model.state_dict()),
             "optimiser": self.optimiser.state_dict(),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "step": self.step,
             "average": self.average,
             "averaged": self.averaged,
@@ -123,6 +138,8 @@ class TrainingState:
         """Takes over what `content` gave, on whatever device the tensors now are."""
         self.model.load_state_dict(content["model"])
         self.optimiser.load_state_dict(content["optimiser"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(content["scaler"])
         self.step = content["step"]
         if self.average is not None:
             for name, mean in self.average.items():

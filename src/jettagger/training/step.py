@@ -1,20 +1,25 @@
 """One step of a training: loss, gradient, weights; and the watch over whether they stay finite.
 
-Shapes: B jets, C classes.
+Shapes: B jets, K output columns.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import NoReturn
 
 import torch
 from torch import Tensor
 
-from jettagger.batch import Batch, Inputs
-from jettagger.randomness import key
+from jettagger.batch import Batch
+from jettagger.randomness import key, numpy_generator
+from jettagger.training.accumulation import cuts, even_sizes, part_of, same_masks
+from jettagger.training.augmentation import mixed
 from jettagger.training.averages import follow
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.l1 import add_l1
-from jettagger.training.loss import check_labels, cross_entropy
+from jettagger.training.loss import check_labels
+from jettagger.training.scaling import MOST_IN_A_ROW, apply, backward, unscale
 from jettagger.training.schedules import rate
 from jettagger.training.sharing import mean_statistics, sum_gradients, unshared
 from jettagger.training.state import TrainingState
@@ -27,38 +32,63 @@ CHECK_EVERY = 32
 def make_step(training: Training, state: TrainingState, given: Batch) -> None:
     """One step of the optimiser, and what is remembered of it."""
     section = training.section
-    on_cpu = training.hardware.device.type == "cpu"
-    batch = given if on_cpu else given.to(training.hardware.device)
-    magnitude = training.ranks.begin_sum(torch.linalg.vector_norm(batch.weights_B, 1))
-    if training.rows is not None:
-        training.rows.set(batch.part)
-    inputs = mirrored(training, state, batch)
-    with training.hardware.autocast():
-        logits_BC = training.model(inputs)
-    if state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
-        check_labels(given, logits_BC.shape[1])
-    loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, section.label_smoothing)
-    loss = loss._replace(magnitude=magnitude())
     state.optimiser.zero_grad()
-    loss.step.backward()  # type: ignore[no-untyped-call]
-    sums = sum_gradients(
-        training.ranks,
-        state.optimiser,
-        torch.stack((loss.losses.detach(), loss.weights.to(loss.losses.dtype))),
-    )
+    sums = sum_gradients(training.ranks, state.optimiser, _gradient(training, state, given))
     if not section.sync_batch_norm:
         mean_statistics(training.ranks, training.model)
+    unscale(state.optimiser, state.scaler)
     add_l1(training.model, section.l1)
     norm = clip_gradients(state.optimiser, section.gradient_clip)
     training.pending.append((state.step, torch.stack((*sums, norm))))
-    if on_cpu or len(training.pending) == CHECK_EVERY:
+    if training.hardware.device.type == "cpu" or len(training.pending) == CHECK_EVERY:
         look(training, state)
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(training, state, state.step)
-    state.optimiser.step()
+    apply(state.optimiser, state.scaler)
     follow(state, section, training.steps)
-    state.sums.jets += len(batch) if batch.part is None else batch.part.jets.total
+    state.sums.jets += len(given) if given.part is None else given.part.jets.total
     state.step += 1
+
+
+def _gradient(training: Training, state: TrainingState, given: Batch) -> Tensor:
+    """The gradient of the batch's loss, in the parameters; Σ w·l and Σ w of its jets, (2,)."""
+    section, device = training.section, training.hardware.device
+    at = cuts(given.inputs, even_sizes(len(given), section.accumulate)) if section.accumulate > 1 else []
+    batch = given if device.type == "cpu" else given.to(device)
+    magnitude = training.ranks.begin_sum(training.objective.magnitude(batch))
+    batch = augmented(training, state.step, batch)
+    if len(at) < 2:
+        return add_gradient(training, state, batch, magnitude, given)
+    total, again = magnitude(), same_masks(training.model)
+    sums = []
+    for number, cut in enumerate(at):
+        if number:
+            again()
+        part = part_of(batch, cut)
+        sums.append(add_gradient(training, state, part, lambda: total, part_of(given, cut)))
+    return torch.stack(sums).sum(0)
+
+
+def add_gradient(
+    training: Training,
+    state: TrainingState,
+    batch: Batch,
+    magnitude: Callable[[], Tensor],
+    given: Batch | None = None,
+) -> Tensor:
+    """Adds the gradient of Σ w·l / `magnitude` to the parameters'; returns Σ w·l and Σ w, (2,).
+
+    `given` is the batch as it is on the host.
+    """
+    if training.rows is not None:
+        training.rows.set(batch.part)
+    with training.hardware.autocast():
+        raw_BK = training.network(batch.inputs)
+    if given is not None and state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
+        check_labels(given, training.model.outputs.classes)
+    loss = training.objective(raw_BK, batch)._replace(magnitude=magnitude())
+    backward(loss.step, state.scaler)
+    return torch.stack((loss.losses.detach(), loss.weights.to(loss.losses.dtype)))
 
 
 def look(training: Training, state: TrainingState) -> None:
@@ -67,15 +97,27 @@ def look(training: Training, state: TrainingState) -> None:
         return
     rows = torch.stack([row for _, row in training.pending]).tolist()
     for (step, _), row in zip(training.pending, rows, strict=True):
-        if not all(map(math.isfinite, row)):
+        if not all(map(math.isfinite, row)) and not _left_out(state, row):
             training.pending.clear()
             stop(training, state, step, row[2])
         state.sums.losses += row[0]
         state.sums.weights += row[1]
+        if not math.isfinite(row[2]):
+            continue
+        state.sums.left_out_in_a_row = 0
         state.sums.norms += row[2]
         limit = training.section.gradient_clip
         state.sums.clipped += limit is not None and row[2] > limit
     training.pending.clear()
+
+
+def _left_out(state: TrainingState, row: list[float]) -> bool:
+    """Whether the scaler of a training in float16 left a step out; too many in a row are no accident."""
+    if state.scaler is None or not all(map(math.isfinite, row[:2])):
+        return False
+    state.sums.left_out += 1
+    state.sums.left_out_in_a_row += 1
+    return state.sums.left_out_in_a_row < MOST_IN_A_ROW
 
 
 def clip_gradients(optimiser: torch.optim.Optimizer, limit: float | None) -> Tensor:
@@ -88,14 +130,18 @@ def clip_gradients(optimiser: torch.optim.Optimizer, limit: float | None) -> Ten
     return norm
 
 
-def mirrored(training: Training, state: TrainingState, batch: Batch) -> Inputs:
-    """The inputs of this step, some of them reflected; which ones is keyed by the step."""
-    if training.mirror is None:
-        return batch.inputs
-    stream = key(training.section.seed, "reflections", training.stream, state.step)
-    device = training.hardware.device
-    rows = None if batch.part is None else batch.part.jets
-    return training.mirror(batch.inputs, torch.Generator(device).manual_seed(stream), rows)
+def augmented(training: Training, step: int, batch: Batch) -> Batch:
+    """The batch of a step, some of its jets reflected, or mixed; which ones is keyed by the step."""
+    section = training.section
+    if training.mirror is not None:
+        stream = key(section.seed, "reflections", training.stream, step)
+        drawn = torch.Generator(training.hardware.device).manual_seed(stream)
+        rows = None if batch.part is None else batch.part.jets
+        batch = replace(batch, inputs=training.mirror(batch.inputs, drawn, rows))
+    if section.mixup is not None:
+        generator = numpy_generator(section.seed, "mixup", training.stream, step)
+        batch = mixed(batch, section.mixup, generator)
+    return batch
 
 
 def learning_rate(training: Training, state: TrainingState, step: int) -> float:
@@ -115,6 +161,8 @@ def stop(training: Training, state: TrainingState, step: int, norm: float) -> No
     where = f"epoch {step // steps + 1}, batch {step % steps + 1} of {steps} (step {step})"
     facts = [f"learning rate {learning_rate(training, state, step):.3g}", f"gradient norm {norm:.3g}"]
     with unshared(training.model, training.rows):
-        error = not_finite(training.model, batch, training.hardware, section, where, facts)
+        error = not_finite(
+            training.model, batch, training.hardware, section, training.objective, where, facts
+        )
     error.step = step
     raise training.ranks.of_all(error)

@@ -23,6 +23,10 @@ JETS = ""
 """In the place of a collection's name: rows are jets."""
 
 
+REST = ("labels_B", "weights_B", "index_B", "targets_BT", "spectator_B")
+"""Fields of a batch beside its inputs."""
+
+
 class Drawn(NamedTuple):
     """A dropout layer of a network, as it was met in a forward pass."""
 
@@ -44,12 +48,8 @@ class Together(NamedTuple):
     """Features (M, R, F), lengths (M, B + 1), jet of each row (M, R), and where there are any coordinates (M, R, K)."""
     real: dict[int, Tensor]
     """Of how many rows how many are real, (M,); empty where none was added."""
-    labels: Tensor
-    """(M, B)."""
-    weights: Tensor
-    """(M, B)."""
-    numbers: Tensor
-    """(M, B), the jets' indices in the prepared dataset."""
+    rest: dict[str, Tensor]
+    """The batch's other fields, (M, B) or (M, B, …): labels, weights, targets."""
 
 
 def side_by_side(batches: Sequence[Batch], names: Sequence[str]) -> Together:
@@ -62,12 +62,12 @@ def side_by_side(batches: Sequence[Batch], names: Sequence[str]) -> Together:
     collections = {
         name: _padded([_packed(batch, name) for batch in batches], sizes[name][0]) for name in names
     }
-    return Together(
-        jet,
-        collections,
-        real,
-        *(torch.stack([getattr(b, key) for b in batches]) for key in ("labels_B", "weights_B", "index_B")),
-    )
+    rest = {
+        name: torch.stack([getattr(batch, name) for batch in batches])
+        for name in REST
+        if getattr(batches[0], name) is not None
+    }
+    return Together(jet, collections, real, rest)
 
 
 def rows_of(batches: Sequence[Batch], names: Sequence[str]) -> dict[str, tuple[int, list[int]]]:
@@ -89,9 +89,8 @@ def batch_of(part: Together) -> Batch:
         name: Packed(features, lengths, coordinates[0] if coordinates else None, jet_N)
         for name, (features, lengths, jet_N, *coordinates) in part.collections.items()
     }
-    return Batch(
-        Inputs(part.jet[0] if part.jet else None, collections), part.labels, part.weights, part.numbers
-    )
+    inputs = Inputs(part.jet[0] if part.jet else None, collections)
+    return Batch(inputs=inputs, **part.rest)  # type: ignore[arg-type]
 
 
 def masks_of(
@@ -122,8 +121,8 @@ class Unclear(Exception):  # noqa: N818
     """Why a network's members cannot be trained together."""
 
 
-def met(model: JetModel, batch: Batch, names: Sequence[str]) -> tuple[list[Drawn], int]:
-    """The dropout layers of a network in the order in which a forward pass in training meets them, and its outputs."""
+def met(model: JetModel, batch: Batch, names: Sequence[str]) -> list[Drawn]:
+    """The dropout layers of a network in the order in which a forward pass in training meets them."""
     sizes = {len(batch): {JETS}}
     for name in names:
         sizes.setdefault(len(_packed(batch, name).features_NF), set()).add(name)
@@ -140,11 +139,11 @@ def met(model: JetModel, batch: Batch, names: Sequence[str]) -> tuple[list[Drawn
 
     hooks = [layer.register_forward_pre_hook(note) for layer in paths]
     try:
-        outputs = model(batch.inputs).shape[1]
+        model(batch.inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    return found, outputs
+    return found
 
 
 def _packed(batch: Batch, name: str) -> Packed:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,8 +12,10 @@ from jettagger.advice import Advice
 from jettagger.batch import Batch
 from jettagger.models.parts.model import JetModel
 from jettagger.training.augmentation import Mirror
+from jettagger.training.compilation import Mode, Network
 from jettagger.training.device import Hardware
 from jettagger.training.distribution import Ranks
+from jettagger.training.objective import Objective, objective_of
 from jettagger.training.progress import Progress
 from jettagger.training.schema import TrainingSection
 from jettagger.training.sharing import DropoutRows
@@ -85,8 +88,21 @@ class Training:
     """Where the loss of a constant guess is ln(classes): the advice at the end compares with it."""
     rates: Callable[[int], float] | None = None
     """The learning rate of each step, in place of the schedule's: for the learning-rate finder."""
+    runner: Network | None = None
+    """The model compiled or recorded, for the steps of the training; None: it runs as it is."""
+    runs: Mode = "eager"
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
     """Steps not looked at yet, each with Σ w·l, Σ w and the norm of the gradient."""
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return objective_of(self.model, self.section)
+
+    @property
+    def network(self) -> Network:
+        """What a step runs: the model, however it runs."""
+        return self.model if self.runner is None else self.runner
 
     @property
     def steps(self) -> int:

@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from jettagger.batch import Batch
 from jettagger.randomness import key
-from jettagger.training.loss import cross_entropy
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.state import TrainingState
 from jettagger.training.tensorboard import Log
@@ -98,8 +97,7 @@ def _alone(member: Member, given: Batch) -> Tensor:
     [batch] = run.prepared([given])
     run.generators[0].manual_seed(key(training.section.seed, "dropout", training.stream, 0))
     with training.hardware.autocast():
-        logits_BC = training.model(batch.inputs)
-    smoothing = training.section.label_smoothing
-    loss = cross_entropy(logits_BC, batch.labels_B, batch.weights_B, smoothing).step
+        raw_BK = training.model(batch.inputs)
+    loss = training.objective(raw_BK, batch).step
     gradients = torch.autograd.grad(loss, list(training.model.parameters()), allow_unused=True)
     return torch.cat([gradient.reshape(-1) for gradient in gradients if gradient is not None])

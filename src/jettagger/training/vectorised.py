@@ -11,7 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,13 +28,14 @@ from jettagger.training.device import threads
 from jettagger.training.diagnosis import NotFiniteError
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
-from jettagger.training.loop import close_epoch, conclude, finished, identity_of, start
-from jettagger.training.loss import check_labels, cross_entropy
+from jettagger.training.loop import close_epoch, conclude, finished, identity_of, on_device, start
+from jettagger.training.loss import check_labels
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.progress import Progress
+from jettagger.training.shortage import is_shortage
 from jettagger.training.stack import Stack
 from jettagger.training.state import TrainingState
-from jettagger.training.step import CHECK_EVERY, learning_rate, mirrored, stop
+from jettagger.training.step import CHECK_EVERY, augmented, learning_rate, stop
 from jettagger.training.tensorboard import Log
 from jettagger.training.together import Drawn, Together, batch_of, masks_of, met, side_by_side
 from jettagger.training.training import MemberResult, Training
@@ -85,7 +86,7 @@ def train_together(
     first = trainings[0]
     if first.train.steps == 0 or first.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
-    with threads(first.section.threads), noted():
+    with threads(first.section.threads), first.hardware.products(), noted():
         members = _start([training for training in trainings if training.member not in failed], resume)
         lost = [training for training in trainings if training.member in failed]
         while running := [member for member in members if member.running]:
@@ -107,7 +108,7 @@ def _start(trainings: Sequence[Training], resume: bool) -> list[Member]:
     )
     members = []
     for training in trainings:
-        training.model.to(training.hardware.device)
+        training = on_device(training)
         state = start(training, resume=resume, newest=newest)
         members.append(
             Member(training, state, Log(training.directory, training.section.tensorboard, state.step))
@@ -164,7 +165,8 @@ def _train_until(group: Sequence[Member], end: int) -> None:
     progress.start(state.epoch, training.train.steps, done)
     began = saved = time.monotonic()
     for batches in _guarded(run, running, done, end - state.step):
-        run.step(batches)
+        with _enough_memory(len(group)):
+            run.step(batches)
         progress.advance()
         now = time.monotonic()
         for member in running:
@@ -176,6 +178,20 @@ def _train_until(group: Sequence[Member], end: int) -> None:
     run.look()
     run.stack.publish()
     progress.close()
+
+
+@contextmanager
+def _enough_memory(members: int) -> Iterator[None]:
+    """Turns a shortage of memory into an error that says what would need less."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        fewer = f"{{chunk: {members // 2}}}" if members > 3 else "loop"
+        raise JettaggerError(
+            f"no memory for {members} networks in one pass: write ensemble.execution: {fewer}, and go on with --resume"
+        ) from error
 
 
 def _guarded(
@@ -211,6 +227,7 @@ class TogetherRun:
         self.group = tuple(group)
         self.section = group[0].training.section
         self.hardware = group[0].training.hardware
+        self.objective = group[0].training.objective
         self.names = [c.name for c in group[0].training.model.inputs.collections]
         self.generators = [torch.Generator(self.hardware.device) for _ in group]
         for member, generator in zip(group, self.generators, strict=True):
@@ -219,7 +236,6 @@ class TogetherRun:
         self.stack = Stack([member.state for member in group])
         self.drawn: list[Drawn] | None = None
         self.pending: list[tuple[int, Tensor]] = []
-        self.outputs = 0
         self._norms = [m for m in self.stack.template.modules() if isinstance(m, BatchNorm)]
         self._dropouts = list(dropout_layers(self.stack.template))
         self._all = torch.vmap(self._one, randomness="error")
@@ -283,9 +299,9 @@ class TogetherRun:
         self.look()
         self.stack.publish()
         for member in [member for member in self.group if member.failure is None]:
-            checkpoints.save_last(
-                member.training.directory, identity_of(member.training), member.state.content()
-            )
+            training, content = member.training, member.state.content()
+            keep = self.section.keep_checkpoints
+            checkpoints.save_last(training.directory, identity_of(training), content, keep=keep)
 
     def losses(self, batches: Sequence[Batch]) -> Losses:
         """Σ w·l, Σ w and what is minimised, of each member, (M,)."""
@@ -310,26 +326,24 @@ class TogetherRun:
             norm.real_rows = part.real or None
         batch = batch_of(part)
         with self.hardware.autocast():
-            logits_BC = self.stack.call(tensors, batch.inputs)
-        logits_BC = logits_BC[: len(part.labels)]
-        loss = cross_entropy(logits_BC, part.labels, part.weights, self.section.label_smoothing)
+            raw_BK = self.stack.call(tensors, batch.inputs)
+        loss = self.objective(raw_BK[: len(batch)], batch)
         return loss.losses, loss.weights, loss.step
 
     def meet(self, batch: Batch) -> None:
         """Finds out, on a copy, what a forward pass draws and gives."""
         model = copy.deepcopy(self.group[0].training.model)
         with torch.no_grad(), self.hardware.autocast():
-            self.drawn, self.outputs = met(model, batch.to(self.hardware.device), self.names)
+            self.drawn = met(model, batch.to(self.hardware.device), self.names)
 
     def prepared(self, given: Sequence[Batch]) -> list[Batch]:
         """The batches on the device, their labels checked, some of their jets reflected."""
         batches = []
         for member, one in zip(self.group, given, strict=True):
             batch = one if self.hardware.device.type == "cpu" else one.to(self.hardware.device)
-            if self.outputs and member.state.epoch == 0 and one.labels_B.is_cpu:
-                check_labels(one, self.outputs)
-            inputs = mirrored(member.training, member.state, batch)
-            batches.append(Batch(inputs, batch.labels_B, batch.weights_B, batch.index_B))
+            if member.state.epoch == 0 and one.labels_B.is_cpu:
+                check_labels(one, member.training.model.outputs.classes)
+            batches.append(augmented(member.training, member.state.step, batch))
         return batches
 
     def _clipped_norms(self) -> Tensor:

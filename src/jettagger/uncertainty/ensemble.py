@@ -1,6 +1,6 @@
 """Probabilities of the members of a deep ensemble (arXiv:1612.01474), and whether each member is sound.
 
-Shapes: M members, B or N jets, C classes.
+Shapes: M members, B or N jets, K output columns, C classes.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from jettagger.batch import Inputs
 from jettagger.models.parts.model import JetModel
+from jettagger.outputs.description import Estimate, Outputs, plain
 from jettagger.uncertainty.decomposition import Floats
 
 CONSTANT = 1e-6
@@ -27,22 +28,34 @@ class MemberHealth(NamedTuple):
     """None, `not finite`, `constant` or `no better than the class fractions`."""
 
 
-def probabilities_of(logits: Tensor) -> Floats:
-    """Softmax over the last axis in float64: (..., C)."""
-    probabilities: Floats = torch.softmax(logits.detach().double(), -1).cpu().numpy()
+def probabilities_of(raw: Tensor, outputs: Outputs | None = None) -> Floats:
+    """Probabilities of the classes in float64, (..., C); by default all columns are logits of a softmax."""
+    outputs = plain(raw.shape[-1]) if outputs is None else outputs
+    probabilities: Floats = outputs.probabilities(raw.detach().double()).cpu().numpy()
     return probabilities
+
+
+def estimates_of(raw: Tensor, model: JetModel) -> dict[str, Estimate]:
+    """What output columns of a model say of its targets, in float64 and the user's units."""
+    if not model.outputs.targets:
+        return {}
+    scaling = model.target_shift.double(), model.target_scale.double()
+    return model.outputs.estimates(raw.detach().double(), *scaling)
+
+
+def raw_outputs(model: JetModel, inputs: Inputs) -> Tensor:
+    """Output columns, (B, K), of a model in evaluation mode, which is put back afterwards."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        raw_BK = model(inputs)
+    model.train(was_training)
+    return raw_BK
 
 
 def member_probabilities(models: Sequence[JetModel], inputs: Inputs) -> Floats:
     """(M, B, C), each model in evaluation mode, which is put back afterwards."""
-    members = []
-    for model in models:
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            members.append(probabilities_of(model(inputs)))
-        model.train(was_training)
-    return np.stack(members)
+    return np.stack([probabilities_of(raw_outputs(model, inputs), model.outputs) for model in models])
 
 
 def member_health(

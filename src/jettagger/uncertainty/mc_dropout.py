@@ -1,6 +1,6 @@
 """MC dropout (arXiv:1506.02142): dropout stays on, and each pass is the prediction of one thinned network.
 
-Shapes: T passes, B jets, C classes, F features of a layer.
+Shapes: T passes, B jets, K output columns, C classes, F features of a layer.
 
 All jets, and all particles of a jet, share the masks of a pass. So a pass is a network, its ROC curve is one,
 and a jet's result does not depend on the batch that it came in. Masks are keyed by (seed, pass, layer).
@@ -33,19 +33,25 @@ FEW_JETS = 8
 def mc_dropout(model: JetModel, inputs: Inputs, passes: int, seed: int) -> Decomposition:
     """Mean and spread over `passes` thinned networks; memory does not grow with their number."""
     accumulator = Accumulator()
-    for probabilities_TBC in _chunks(model, inputs, passes, seed):
-        accumulator.add_many(probabilities_TBC)
+    for raw_TBK in _chunks(model, inputs, passes, seed):
+        accumulator.add_many(probabilities_of(raw_TBK, model.outputs))
     return accumulator.result()
 
 
 def pass_probabilities(model: JetModel, inputs: Inputs, passes: int, seed: int) -> Iterator[Floats]:
     """Probabilities of each pass, (B, C), one after the other: each is one network's answer."""
-    for probabilities_TBC in _chunks(model, inputs, passes, seed):
-        yield from probabilities_TBC
+    for raw_BK in pass_outputs(model, inputs, passes, seed):
+        yield probabilities_of(raw_BK, model.outputs)
 
 
-def _chunks(model: JetModel, inputs: Inputs, passes: int, seed: int) -> Iterator[Floats]:
-    """Probabilities of some passes at a time, (T, B, C).
+def pass_outputs(model: JetModel, inputs: Inputs, passes: int, seed: int) -> Iterator[Tensor]:
+    """Output columns of each pass, (B, K), one after the other."""
+    for raw_TBK in _chunks(model, inputs, passes, seed):
+        yield from raw_TBK
+
+
+def _chunks(model: JetModel, inputs: Inputs, passes: int, seed: int) -> Iterator[Tensor]:
+    """Output columns of some passes at a time, (T, B, K).
 
     They are computed at once by `torch.vmap`, which runs what stands before the first dropout only once.
     Models with layers that vmap cannot batch (LSTM) run pass by pass; the log says so.
@@ -58,7 +64,7 @@ def _chunks(model: JetModel, inputs: Inputs, passes: int, seed: int) -> Iterator
     for first in range(0, passes, step):
         indices = range(first, min(first + step, passes))
         masks = {path: _masks(seed, indices, path, layer.p, layer.shape) for path, layer in layers.items()}
-        yield probabilities_of(_logits(model, inputs, layers, masks))
+        yield _outputs(model, inputs, layers, masks)
 
 
 def passes_at_once(model: JetModel, layers: list[Dropout], inputs: Inputs) -> int:
@@ -77,8 +83,8 @@ def passes_at_once(model: JetModel, layers: list[Dropout], inputs: Inputs) -> in
     return max(1, LARGEST_CHUNK // max(1, widest))
 
 
-def _logits(model: JetModel, inputs: Inputs, layers: dict[str, Dropout], masks: dict[str, Tensor]) -> Tensor:
-    """(T, B, C) for masks (T, F) of each layer."""
+def _outputs(model: JetModel, inputs: Inputs, layers: dict[str, Dropout], masks: dict[str, Tensor]) -> Tensor:
+    """(T, B, K) for masks (T, F) of each layer."""
 
     def forward(masks_of_pass: dict[str, Tensor]) -> Tensor:
         for path, layer in layers.items():
@@ -90,8 +96,8 @@ def _logits(model: JetModel, inputs: Inputs, layers: dict[str, Dropout], masks: 
     with _only_dropout_varies(model, layers), torch.no_grad():
         if len(next(iter(masks.values()))) == 1:
             return forward({path: mask[0] for path, mask in masks.items()}).unsqueeze(0)
-        logits_TBC: Tensor = torch.vmap(forward)(masks)
-        return logits_TBC
+        raw_TBK: Tensor = torch.vmap(forward)(masks)
+        return raw_TBK
 
 
 @contextmanager

@@ -35,6 +35,7 @@ benchmark: install
 
 docs: install
 	$(BIN)/python scripts/document_configuration.py
+	$(BIN)/python scripts/document_batch_scripts.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

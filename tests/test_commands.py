@@ -13,7 +13,10 @@ import jettagger
 def test_help_names_every_command(command):
     outcome = command("--help")
     assert outcome.status == 0
-    for name in ("train", "evaluate", "predict", "prepare", "inspect", "summary", "simulate", "schema"):
+    for name in (
+        *("train", "evaluate", "predict", "prepare", "inspect", "summary", "simulate", "schema"),
+        *("submit", "status", "sweep"),
+    ):
         assert f"\n  {name} " in outcome.out
     assert "--debug" in outcome.out
 

@@ -20,7 +20,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("baselines", "tagger"),
     ("evaluation", "explain", "export", "inspection", "simulation", "training"),
     ("report", "zoo"),
-    ("cluster", "configuration"),
+    ("cluster",),  # its section is composed by configuration
+    ("configuration",),
     ("cli",),
     ("__main__",),
 )
@@ -44,6 +45,7 @@ WITHOUT_TORCH = (
         "jettagger.training.schema",
         "jettagger.evaluation.schema",
     ),
+    *("jettagger.cluster.submission", "jettagger.cluster.status", "jettagger.cluster.sweep"),
     *("jettagger.baselines", "jettagger.configuration", "jettagger.cli"),
 )
 

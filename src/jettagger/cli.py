@@ -364,6 +364,81 @@ def simulate(
 
 
 @app.command()
+def submit(
+    config: ConfigFile,
+    set_: Overrides = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler", metavar="NAME", help="slurm or htcondor [default: the one that is here]."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="RUN", help="Run directory [default: runs/<config name>]."),
+    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Train the points of the config's section 'sweep'.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the scripts; write and submit nothing.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Submit beside jobs of this run that are alive.")
+    ] = False,
+) -> None:
+    """Train on a batch system: jobs that prepare, train, merge and evaluate."""
+    from jettagger import configuration
+    from jettagger.cluster import submission
+
+    submission.submit(
+        configuration.resolver(config, set_ or ()),
+        output or Path("runs") / config.stem,
+        scheduler=submission.scheduler_named(scheduler),
+        sweep=sweep,
+        dry_run=dry_run,
+        again=again,
+        say=_say,
+    )
+
+
+@app.command()
+def status(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, or that of a sweep.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how far a run is: its members, folds and points, their epochs, figures and jobs."""
+    from jettagger.cluster import status
+
+    found = status.status_of(run)
+    typer.echo(status.as_json(found) if json else status.as_text(found))
+
+
+@app.command()
+def sweep(
+    config: ConfigFile,
+    set_: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="RUN", help="Its folder [default: runs/<config name>-sweep]."),
+    ] = None,
+    table: Annotated[bool, typer.Option("--table", help="Train nothing; show the table.")] = False,
+) -> None:
+    """Train the points of the config's section 'sweep' one after the other, and compare them."""
+    from jettagger import configuration
+    from jettagger.cluster.sweep_run import run_sweep
+
+    ended = run_sweep(
+        configuration.resolver(config, set_ or ()),
+        output or Path("runs") / f"{config.stem}-sweep",
+        table_only=table,
+        say=_say,
+    )
+    if ended:
+        raise typer.Exit(ended)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of the config, for editors."""
     import json

@@ -88,11 +88,10 @@ def test_one_pass_is_the_loop(tmp_path: Path, changed: dict[str, Any]) -> None:
     for one, other in zip(alone, together, strict=True):
         assert isinstance(other, MemberResult)
         assert_close(weights_of(one), weights_of(other))
+        times = ("seconds", "jets_per_second", "targets")
         for mine, theirs in zip(one.history, other.history, strict=True):
             same = {
-                name: x
-                for name, x in dataclasses.asdict(mine).items()
-                if x is not None and name not in times
+                name: x for name, x in dataclasses.asdict(mine).items() if x is not None and name not in times
             }
             assert {name: getattr(theirs, name) for name in same} == pytest.approx(same, rel=1e-10, abs=1e-12)
     kept = tmp_path / "together" / "member_1" / LAST

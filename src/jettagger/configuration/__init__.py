@@ -9,6 +9,17 @@ from jettagger.configuration.config import Config
 from jettagger.configuration.identity import differences, digest
 from jettagger.configuration.json_schema import json_schema
 from jettagger.configuration.loading import dump, load, loads
-from jettagger.configuration.recipes import recipe, summary
+from jettagger.configuration.recipes import recipe, resolver, summary
 
-__all__ = ["Config", "differences", "digest", "dump", "json_schema", "load", "loads", "recipe", "summary"]
+__all__ = [
+    "Config",
+    "differences",
+    "digest",
+    "dump",
+    "json_schema",
+    "load",
+    "loads",
+    "recipe",
+    "resolver",
+    "summary",
+]

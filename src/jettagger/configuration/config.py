@@ -7,6 +7,8 @@ from pydantic import BeforeValidator, SerializeAsAny, model_validator
 
 from jettagger import baselines
 from jettagger.baselines import BaselinesSection
+from jettagger.cluster.schema import ClusterSection
+from jettagger.cluster.sweep_schema import SweepSection
 from jettagger.configuration.shapes import ChosenBy
 from jettagger.data import schema as data
 from jettagger.data.schema import DataConfig
@@ -73,6 +75,10 @@ class Config(DataConfig):
     """What is measured, and in which bins it is drawn."""
     baselines: BaselinesSection = BaselinesSection()
     """Simple taggers that are fitted and reported beside the network."""
+    cluster: ClusterSection = ClusterSection()
+    """What each job of `jettagger submit` asks for. Changes no result."""
+    sweep: SweepSection | None = None
+    """Values that `jettagger sweep` and `jettagger submit --sweep` try; other commands leave it alone."""
 
     @model_validator(mode="after")
     def _rooms_fit_together(self) -> "Config":
@@ -88,6 +94,7 @@ class Config(DataConfig):
                 *_evaluation_problems(self),
                 *_cut_problems(self),
                 *_ensemble_problems(self),
+                *_device_problems(self),
             ]
         )
         return self
@@ -166,6 +173,20 @@ def _ensemble_problems(config: Config) -> list[Problem]:
         " such as 0.1 there, or leave split out"
     )
     return [Problem(("ensemble", "vary"), message, (("data", "validation"),))]
+
+
+def _device_problems(config: Config) -> list[Problem]:
+    """GPUs that are asked for and not used, or used and not asked for."""
+    gpus, device = config.cluster.gpus, config.training.device
+    if "cluster" not in config.model_fields_set or device == "auto":
+        return []
+    if gpus and device == "cpu":
+        message = f"{gpus} for a training whose training.device is cpu: write auto there, or 0 here"
+        return [Problem(("cluster", "gpus"), message, (("training", "device"),))]
+    if not gpus and device != "cpu":
+        message = f"0 for a training whose training.device is {device}"
+        return [Problem(("cluster", "gpus"), message, (("training", "device"),))]
+    return []
 
 
 def problems_of_model(config: Config) -> list[Problem]:

@@ -1,9 +1,14 @@
 """What the commands need of a whole config."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jettagger.cluster.resolved import Resolve, Resolved
 from jettagger.configuration.config import Config
+from jettagger.configuration.identity import digest, plain
+from jettagger.configuration.loading import dump, load
 
 if TYPE_CHECKING:
     from jettagger.training.recipe import Recipe
@@ -19,7 +24,25 @@ def recipe(config: Config) -> "Recipe":
         training=config.training,
         ensemble=config.ensemble,
         baselines=config.baselines,
-        document=config.model_dump(mode="json", by_alias=True),
+        document=config.model_dump(mode="json", by_alias=True, exclude={"cluster", "sweep"}),
+    )
+
+
+def resolver(path: Path, overrides: Sequence[str] = ()) -> Resolve:
+    """What reads the config at `path` for the batch jobs, with further overrides each time."""
+    return lambda further: _resolved(load(path, [*overrides, *further]))
+
+
+def _resolved(config: Config) -> Resolved:
+    elsewhere = ("model", "training", "ensemble", "evaluation", "cluster", "sweep")
+    return Resolved(
+        yaml=dump(config),
+        cluster=config.cluster,
+        sweep=config.sweep,
+        members=config.ensemble.members,
+        folds=config.data.folds.k if config.data.folds is not None else 0,
+        prepared=digest({name: part for name, part in plain(config).items() if name not in elsewhere}),
+        tested=bool(config.data.test) or config.data.folds is not None,
     )
 
 

@@ -309,10 +309,15 @@ def _predictions(
         n_parameters=sum(p.numel() for p in run.tagger.members[0].parameters()),
         training_seconds=sum(t["seconds"] for t in trained) if trained else None,
     )
-    found = [network]
+    found = [replace(network, cost=run.tagger.card.get("cost"))]
     if members > 1:
         kind = f" (ensemble of {members})"
-        whole = replace(network, name=run.name + kind, group=None if group is None else group + kind)
+        whole = replace(
+            network,
+            name=run.name + kind,
+            group=None if group is None else group + kind,
+            cost=run.tagger.card.get("cost"),
+        )
         found = [_single(network, scores, run), whole]
     if mc_dropout:
         found += _mc_dropout(

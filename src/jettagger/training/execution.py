@@ -41,6 +41,7 @@ MOST_MEMBERS = 32
 
 
 KNOWN = {
+    *("loss", "decorrelate", "keep_checkpoints", "watts"),
     *("epochs", "batch_size", "optimiser", "schedule", "gradient_clip", "early_stopping", "label_smoothing"),
     *(
         "loss",

@@ -44,9 +44,6 @@ KNOWN = {
     *("loss", "decorrelate", "keep_checkpoints", "watts"),
     *("epochs", "batch_size", "optimiser", "schedule", "gradient_clip", "early_stopping", "label_smoothing"),
     *(
-        "loss",
-        "decorrelate",
-        "keep_checkpoints",
         "lr_scaling",
         "swa",
         "l1",

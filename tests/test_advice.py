@@ -111,6 +111,20 @@ def test_a_validation_loss_that_scatters():
     assert "unstable validation" not in [one.verdict for one in both], "the training loss scatters as much"
 
 
+def test_losses_below_zero_are_judged_by_their_range():
+    """Such as the negative log-likelihood of a narrow Gaussian."""
+    noise = 1e-3 * np.random.default_rng(2).normal(size=30)
+    train, validation = FALLING - 1.5 + noise, FALLING - 1.49 + noise
+    assert [one.verdict for one in advise(history(train, validation))] == ["converged"]
+    turning = history(train - 0.002 * EPOCHS, TURNING - 1.5)
+    found = diagnose(turning)
+    assert found.verdict == "overfitting"
+    assert re.search(r"\(\+\d+ %\)", found.sentence)
+    crossing = np.linspace(0.3, -0.3, 30)
+    assert diagnose(history(crossing, crossing)).verdict == "still improving"
+    assert diagnose(history(-FALLING, -FALLING)).verdict == "learning rate too high"
+
+
 def test_no_epochs_no_advice():
     assert advise([], classes=2) == ()
 

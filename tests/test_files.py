@@ -1,9 +1,12 @@
 """Files are whole or absent, whatever happens while they are written."""
 
+import errno
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -192,3 +195,61 @@ def test_check_writable_leaves_nothing_behind(tmp_path: Path) -> None:
     files.check_writable(tmp_path / "new.json")
     assert names(tmp_path) == ["old.json"]
     assert (tmp_path / "old.json").read_text() == "old"
+
+
+def test_of_rivals_the_last_one_s_directory_stays_whole(tmp_path: Path) -> None:
+    """Without a lock: each writer takes the place of the one before, and none fails."""
+    target = tmp_path / "tagger"
+
+    def write(number: int) -> None:
+        for _ in range(20):
+            with files.directory_written_aside(target) as aside:
+                for name in ("weights", "card"):
+                    (aside / name).write_text(str(number))
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(write, number) for number in range(4)]:
+            done.result()
+    assert names(tmp_path) == ["tagger"]
+    assert names(target) == ["card", "weights"]
+    assert (target / "card").read_text() == (target / "weights").read_text()
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    lock, inside, most = tmp_path / "run" / ".lock", [0], [0]
+
+    def work() -> None:
+        for _ in range(10):
+            with files.one_at_a_time(lock):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                time.sleep(0.0005)
+                inside[0] -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for _ in range(4)]:
+            done.result()
+    assert most == [1]
+    assert names(tmp_path / "run") == []
+
+
+def test_an_error_inside_lets_the_next_one_in(tmp_path: Path) -> None:
+    def fail() -> None:
+        with files.one_at_a_time(tmp_path / ".lock"):
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        fail()
+    with files.one_at_a_time(tmp_path / ".lock"):
+        pass
+
+
+def test_where_the_file_system_has_no_locks_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    with files.one_at_a_time(tmp_path / ".lock"), files.one_at_a_time(tmp_path / ".lock"):
+        pass

@@ -99,7 +99,7 @@ def _first_broken(history: Sequence[Epoch]) -> int | None:
 
 
 def _unstable(train: Floats) -> Advice | None:
-    rises = np.flatnonzero(train[1:] > train[:-1] * (1 + _RISE))
+    rises = np.flatnonzero(np.diff(train) > _RISE * _level(train)[:-1])
     if train[-1] > train[0]:
         text = f"The training loss ended at {train[-1]:.4g}, above {train[0]:.4g} after the first epoch"
     elif len(rises) > _JUMPS * (len(train) - 1):
@@ -112,7 +112,7 @@ def _unstable(train: Floats) -> Advice | None:
 def _too_slow(train: Floats, lr: Floats) -> Advice | None:
     """A loss that falls by as much for each unit of the rate at the end as at the start has only begun to fall."""
     half, falls = len(train) // 2, -np.diff(train)
-    if (falls > 0).mean() < 0.9 or train[0] - train[-1] > _SLOW * abs(train[0]):
+    if (falls > 0).mean() < 0.9 or train[0] - train[-1] > _SLOW * _level(train)[0]:
         return None
     reach = lr[1:] if np.isfinite(lr).all() else np.ones_like(falls)
     early, late = (falls[part].sum() / reach[part].sum() for part in (slice(half), slice(half, None)))
@@ -150,13 +150,14 @@ def _overfitting(train: Floats, validation: Floats, classes: int | None) -> Advi
     low = int(means.argmin())
     best, tail = low + int(validation[low : low + width].argmin()), float(means[-1])
     scatter = _jitter(validation) * math.sqrt(2 / width)
-    if tail - means[low] <= max(_RISE * means[low], 3 * scatter) or train[-1] >= train[best]:
+    level = float(_level(validation)[best])
+    if tail - means[low] <= max(_RISE * level, 3 * scatter) or train[-1] >= train[best]:
         return None
     rise = tail - validation[best]
     return Advice(
         "overfitting",
         f"Overfitting from epoch {best + 1}: since then the validation loss rose from {validation[best]:.4g} "
-        f"to {tail:.4g} (+{100 * rise / validation[best]:.0f} %) while the training loss fell from "
+        f"to {tail:.4g} (+{100 * rise / level:.0f} %) while the training loss fell from "
         f"{train[best]:.4g} to {train[-1]:.4g}.",
     )
 
@@ -166,12 +167,13 @@ def _improving(train: Floats, validation: Floats, classes: int | None) -> Advice
     name, losses = ("validation", validation) if np.isfinite(validation).all() else ("training", train)
     last = max(2, len(losses) // 5)
     before, now = float(losses[:-last].min()), float(losses[-last:].min())
-    if before - now <= max(_PROGRESS * abs(before), 2 * _jitter(losses)):
+    level = float(_level(losses)[:-last].min())
+    if before - now <= max(_PROGRESS * level, 2 * _jitter(losses)):
         return None
     return Advice(
         "still improving",
         f"Still improving: in the last {last} of {len(losses)} epochs the best {name} loss fell from "
-        f"{before:.4g} to {now:.4g} (-{100 * (before - now) / abs(before):.1f} %); "
+        f"{before:.4g} to {now:.4g} (-{100 * (before - now) / level:.1f} %); "
         "a longer training may help.",
     )
 
@@ -187,6 +189,11 @@ def _converged(train: Floats, validation: Floats) -> Advice:
         f"{validation[best]:.4g} against {train[best]:.4g} in training (gap {gap:+.2g}), and ended at "
         f"{validation[-1]:.4g}; no sign of over- or underfitting.",
     )
+
+
+def _level(losses: Floats) -> Floats:
+    """What changes of a loss are compared with: itself, or its whole range where it may be negative."""
+    return losses if losses.min() > 0 else np.full_like(losses, np.ptp(losses))
 
 
 def _jitter(losses: Floats) -> float:
@@ -215,7 +222,7 @@ def _shaky(history: Sequence[Epoch]) -> Advice | None:
     if not (np.isfinite(train).all() and np.isfinite(validation).all()):
         return None
     half = len(validation) // 2
-    scatter, level = _jitter(validation), abs(float(np.median(validation[half:])))
+    scatter, level = _jitter(validation), float(np.median(_level(validation)[half:]))
     if scatter <= max(_SHAKY * level, 2 * _jitter(train)):
         return None
     return Advice(

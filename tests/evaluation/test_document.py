@@ -18,6 +18,7 @@ RUN_KEYS = {
     *(
         "n_parameters",
         "training_seconds",
+        "cost",
         "accuracy",
         "accuracy_error",
         "auc",

@@ -46,6 +46,20 @@ def test_the_mean_is_that_of_the_losses() -> None:
     assert mean.history[2] == pytest.approx((0.81 * 2 + 0.9 * 4 + 1) / sum(weights))
 
 
+def test_losses_below_zero_diverge_where_they_rise_far() -> None:
+    mean = RunningMean()
+    for loss in [-1.0] * FEWEST + [-2.0] * 50:
+        mean.add(loss)
+        assert not mean.diverged
+    mean.add(15.0)
+    assert not mean.diverged, f"{mean.history[-1]}"
+    mean.add(30.0)
+    assert mean.diverged
+    mean = RunningMean()
+    mean.add(float("nan"))
+    assert mean.diverged
+
+
 def test_a_scan_rises_until_the_loss_diverges(tmp_path: Path) -> None:
     scan = rising_scan(training(tmp_path), ScanRange(1e-5, 100.0, 150))
     assert scan.steps == len(scan.rates_S) == len(scan.losses_S) == len(scan.smoothed_S) < 150
@@ -218,6 +232,8 @@ def test_what_cannot_be_scanned_side_by_side(tmp_path: Path) -> None:
     model.memory = nn.LSTM(3, 3)
     with pytest.raises(JettaggerError, match="recurrent layers cannot be run for several networks at once"):
         side_by_side_scan(make_training(tmp_path, model), ScanRange(), 2)
+    with pytest.raises(JettaggerError, match="batches pass whole, not in parts: write a smaller batch_size"):
+        side_by_side_scan(training(tmp_path, accumulate=2), ScanRange(), 2)
     half = make_training(tmp_path, hardware=Hardware(torch.device("cpu"), bfloat16=False, float16=True))
     with pytest.raises(JettaggerError, match="float16 needs a scale for each network"):
         side_by_side_scan(half, ScanRange(), 2)
@@ -239,4 +255,6 @@ def test_suggestions_of_copies() -> None:
     rising = suggest_of_copies(rates, np.array([0.4, 0.5, 0.6, 0.6, 0.6]), 0.7)
     assert rising.reason.endswith("; a lower --lowest may do better")
     assert suggest_of_copies(rates, np.full(5, 0.7), 0.7).rate is None
+    assert suggest_of_copies(rates, np.full(5, -0.99), -1.0).rate is None
+    assert suggest_of_copies(rates, np.array([-1.0, -1.2, -1.5, -1.4, 3.0]), -1.0).rate == 0.01
     assert suggest_of_copies(rates, np.full(5, np.nan), 0.7).rate is None

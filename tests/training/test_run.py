@@ -78,7 +78,8 @@ def test_what_a_run_leaves(trained_run):
     for member in range(2):
         folder = trained_run / f"member_{member}"
         result = json.loads((folder / "result.json").read_text())
-        assert result == document["trainings"][member]
+        spent = json.loads((folder / "cost.json").read_text())
+        assert {**result, "cost": spent} == document["trainings"][member]
         assert result["member"] == member
         history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         assert [record["epoch"] for record in history] == [1, 2]

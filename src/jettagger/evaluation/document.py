@@ -61,6 +61,7 @@ def _run(result: Result, bootstrap_errors: Mapping[str, float]) -> dict[str, Any
         "members": result.samples,
         "n_parameters": result.n_parameters,
         "training_seconds": plain(result.training_seconds),
+        "cost": None if result.cost is None else dict(result.cost),
         **_with_errors({name: getattr(result, name) for name in _FIGURES}),
         "ece_floor": plain(result.ece_floor),
         **_rejections(result.pairs),

@@ -40,6 +40,7 @@ def evaluate(predictions: Predictions, settings: EvaluationSection | None = None
         group=predictions.group,
         seed=predictions.seed,
         evaluated=predictions.evaluated,
+        cost=predictions.cost,
         classes=predictions.classes,
         n_jets=len(labels_N),
         n_effective=metrics.effective_entries(weights_N),

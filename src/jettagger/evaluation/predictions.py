@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from jettagger.advice import Epoch
 from jettagger.uncertainty.decomposition import Decomposition
 
+Cost = Mapping[str, float | str]
+"""`seconds`, `jets`, `flops`, `watt_hours`; `energy` (measured, estimated, partly measured) and `how` in words."""
+
 Evaluated = Literal["test", "data", "folds", "fold"]
 """Which jets: those of `data.test`; those of --data; all training jets, each by networks of the fold that held it
 out; those of one fold, which alone was held out."""
@@ -47,6 +50,8 @@ class Predictions:
     """Trainable parameters of one member."""
     training_seconds: float | None = None
     """Wall time of the training, all members."""
+    cost: Cost | None = None
+    """Of all trainings of the run together, as its card has it."""
     evaluated: Evaluated = "test"
     notes: tuple[str, ...] = ()
     """What a reader must know of the jets, such as files that were left out."""

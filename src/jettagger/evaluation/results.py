@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jettagger.advice import Epoch
-from jettagger.evaluation.predictions import Evaluated
+from jettagger.evaluation.predictions import Cost, Evaluated
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.metrics import (
     CalibrationCurve,
@@ -134,6 +134,8 @@ class Result:
     """Of the training."""
     evaluated: Evaluated
     """Which jets these are."""
+    cost: Cost | None
+    """Of all trainings of the run together; None where it is not known."""
     classes: tuple[str, ...]
     """Output order."""
     n_jets: int

@@ -27,6 +27,10 @@ from jettagger.evaluation.predictions import Evaluated, Predictions
 from jettagger.models.parts.dropout import dropout_layers
 from jettagger.tagger import BATCH, Network, Scores, Tagger
 from jettagger.uncertainty.decomposition import decompose
+from jettagger.uncertainty.ensemble import median_decomposition
+
+MEDIAN_MEMBERS = 3
+"""Members from which on the median is another number than the mean."""
 
 
 class Run(NamedTuple):
@@ -309,11 +313,22 @@ def _predictions(
         n_parameters=sum(p.numel() for p in run.tagger.members[0].parameters()),
         training_seconds=sum(t["seconds"] for t in trained) if trained else None,
     )
-    found = [network]
+    found = [replace(network, cost=run.tagger.card.get("cost"))]
     if members > 1:
         kind = f" (ensemble of {members})"
-        whole = replace(network, name=run.name + kind, group=None if group is None else group + kind)
+        whole = replace(
+            network,
+            name=run.name + kind,
+            group=None if group is None else group + kind,
+            cost=run.tagger.card.get("cost"),
+        )
         found = [_single(network, scores, run), whole]
+        if members >= MEDIAN_MEMBERS and run.tagger.card.get("problems") and run.tagger.classes:
+            assert scores.members_MJC is not None
+            name = f"{run.name} (median of {members})"
+            median = median_decomposition(scores.members_MJC)
+            alone = replace(whole, name=name, members_MNC=None, history=(), group=None, cost=None)
+            found.append(replace(alone, decomposition=median))
     if mc_dropout:
         found += _mc_dropout(
             run, jets, replace(network, members_MNC=None, history=(), group=None), mc_dropout, say
@@ -353,6 +368,7 @@ def _unsound(run: Run) -> tuple[str, ...]:
             for one in card.get("missing", ())
         ),
         *(f"{run.name}: {problem}" for problem in card.get("problems", ())),
+        *(f"{run.name}: {remark}" for remark in card.get("remarks", ())),
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from jettagger.advice import Epoch, advise_members
+from jettagger.evaluation.predictions import Cost
 from jettagger.evaluation.results import Result
 from jettagger.report.style import PALETTE, Drawing, Floats, panels, put_titles
 
@@ -47,12 +48,21 @@ def training_drawing(results: Sequence[Result], label: str) -> Drawing | None:
 
 
 def training_words(results: Sequence[Result]) -> list[tuple[str, tuple[str, ...]]]:
-    """For each run what its curves say."""
+    """For each run what its curves say, and what all its trainings cost."""
     return [
         (result.name, sentences)
         for result in results
-        if (sentences := advise_members(result.history, len(result.classes)))
+        if (sentences := (*advise_members(result.history, len(result.classes)), *_cost_words(result.cost)))
     ]
+
+
+def _cost_words(cost: Cost | None) -> tuple[str, ...]:
+    if cost is None:
+        return ()
+    return (
+        f"Cost of all trainings: {cost['seconds']:.4g} s, {cost['jets']:,} jets, {cost['flops']:.3g} FLOPs, "
+        f"{cost['watt_hours']:.3g} Wh ({cost['energy']}: {cost['how']}).",
+    )
 
 
 def _losses(member: Sequence[Epoch], key: str) -> Floats:

@@ -20,7 +20,7 @@ from jettagger.data.prepared import Prepared
 from jettagger.data.reader import opening_of, source_of
 from jettagger.data.schema import DataConfig
 from jettagger.tagger import CHECK_JETS, Network, Tagger, save
-from jettagger.training import checkpoints, outcome
+from jettagger.training import checkpoints, cost, outcome
 from jettagger.training.health import ScoredValidation, scored_validation
 from jettagger.training.outcome import Piece, Standing
 from jettagger.training.recipe import Recipe, member_folder, new_model
@@ -55,6 +55,8 @@ def bundle(
     seen = scored_validation(bare, sides)
     for problem in seen.problems:
         say(problem)
+    for remark in _remarks(recipe):
+        say(remark)
     card = _card(recipe, sides, output, standing) | _validation_figures(bare.classes, seen)
     return save(
         output / "tagger",
@@ -82,6 +84,8 @@ def _card(
         **({} if folds is None else {"folds": {"k": folds.k, "by": folds.by}}),
         "seed": recipe.training.seed,
         "trainings": [_training(output, piece) for piece in standing.ended],
+        "cost": _cost(output, standing.ended),
+        "remarks": _remarks(recipe),
         "failed": [failure._asdict() for failure in standing.failed],
         "missing": [piece._asdict() for piece in standing.missing],
         "versions": {
@@ -133,7 +137,26 @@ def _data(data: DataConfig, sides: Mapping[int | None, Sides]) -> dict[str, Any]
 def _training(output: Path, piece: Piece) -> dict[str, Any]:
     path = member_folder(output, piece.member, piece.fold) / outcome.RESULT
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return result if piece.fold is None else {"fold": piece.fold, **result}
+    spent = cost.recorded(path.parent)
+    fold = {} if piece.fold is None else {"fold": piece.fold}
+    return {**fold, **result, "cost": None if spent is None else spent._asdict()}
+
+
+def _remarks(recipe: Recipe) -> list[str]:
+    """What a reader of the card must know of its figures."""
+    if "split" not in recipe.ensemble.vary or recipe.ensemble.members == 1:
+        return []
+    return [
+        "figures and working points on the validation jets are those of member 0's validation jets, and other members "
+        "were trained on some of these (ensemble.vary: split)"
+    ]
+
+
+def _cost(output: Path, pieces: Sequence[Piece]) -> dict[str, Any] | None:
+    """Of all trainings together; None where one has no record."""
+    costs = [cost.recorded(member_folder(output, piece.member, piece.fold)) for piece in pieces]
+    known = [one for one in costs if one is not None]
+    return cost.total(known)._asdict() if len(known) == len(costs) else None
 
 
 def _units(data: DataConfig) -> str:

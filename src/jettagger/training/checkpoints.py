@@ -36,6 +36,8 @@ FREE = {
     "training.cuda_graphs",
     "training.activation_checkpointing",
     "training.tensorboard",
+    "training.watts.core",
+    "training.watts.gpu",
     "training.ranks",
     "training.rank_timeout",
     "ensemble.members",

@@ -29,6 +29,7 @@ from jettagger.training.device import threads
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
+from jettagger.training.kept_memory import kept_memory
 from jettagger.training.l1 import l1_penalty
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.recomputation import recomputed
@@ -66,7 +67,8 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
             "training.mixup mixes jets of the whole batch, and here each of several ranks has a part of it: leave"
             " mixup out, or train in one process"
         )
-    with threads(training.section.threads), training.hardware.products(), noted():
+    kept = kept_memory(training.hardware.device)
+    with threads(training.section.threads), training.hardware.products(), noted(), kept:
         training = on_device(training)
         state = _start(training, resume)
         log = Log(training.directory, training.section.tensorboard and training.ranks.first, state.step)
@@ -106,9 +108,8 @@ def on_device(training: Training) -> Training:
         training.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if section.accumulate > 1 and training.rows is None:
         training = replace(training, rows=DropoutRows(training.model, training.model.inputs))
-    if section.accumulate > 1 and any(isinstance(x, BatchNorm) for x in training.model.modules()):
-        parts = f"{section.accumulate} parts of a batch"
-        training.progress.say(f"BatchNorm takes its statistics from each of the {parts}, not from the whole")
+    if section.accumulate > 1:
+        _say_what_sees_parts(training)
     if not (section.compile or section.cuda_graphs):
         return training
     sample = next(iter(training.train.epoch(0))).to(device)
@@ -116,6 +117,15 @@ def on_device(training: Training) -> Training:
     if runner.remark is not None:
         training.progress.say(runner.remark)
     return replace(training, runner=runner.network, runs=runner.mode)
+
+
+def _say_what_sees_parts(training: Training) -> None:
+    """What is no sum over jets differs between a batch and its parts."""
+    parts = f"each of the {training.section.accumulate} parts of a batch, not from the whole"
+    if any(isinstance(x, BatchNorm) for x in training.model.modules()):
+        training.progress.say(f"BatchNorm takes its statistics from {parts}")
+    if training.section.decorrelate is not None:
+        training.progress.say(f"the decorrelation takes dCor² from {parts}")
 
 
 def _start(training: Training, resume: bool) -> TrainingState:

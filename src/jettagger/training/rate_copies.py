@@ -76,6 +76,10 @@ class Copies:
             raise JettaggerError(
                 "--side-by-side: float16 needs a scale for each network; write another precision"
             )
+        if training.section.accumulate > 1:
+            raise JettaggerError(
+                "--side-by-side: batches pass whole, not in parts: write a smaller batch_size, and no accumulate"
+            )
         self.training, self.made = training, 0
         self.losses_M: Floats = np.full(len(rates_M), math.nan)
         self._rates_M = torch.from_numpy(rates_M).to(device)
@@ -141,7 +145,7 @@ def clip_each(gradients: list[Tensor], limit: float) -> None:
 def suggest_of_copies(rates_M: Floats, smoothed_M: Floats, start: float) -> Suggestion:
     """The rate of the lowest loss, and those that are as good."""
     known_M = np.isfinite(smoothed_M)
-    if not known_M.any() or np.nanmin(smoothed_M) > 0.98 * start:
+    if not known_M.any() or start - np.nanmin(smoothed_M) < 0.02 * abs(start):
         return Suggestion(
             None, "no rate lowered the loss by 2 %: nothing can be read from it; try more --steps"
         )

@@ -150,8 +150,10 @@ class RunningMean:
     @property
     def diverged(self) -> bool:
         """Whether it is not finite, or far above what it was after the first steps."""
-        now = self.history[-1]
-        return not now <= DIVERGED * self.history[min(FEWEST, len(self.history)) - 1]
+        now, first = self.history[-1], self.history[min(FEWEST, len(self.history)) - 1]
+        # Losses such as a Gaussian's may begin below or near 0.
+        level = max(abs(first), first - min(self.history))
+        return not now - first <= (DIVERGED - 1) * level
 
 
 def losses_of_steps(training: Training, steps: int) -> Iterator[float]:

@@ -2,7 +2,7 @@
 
 RUN/config.yaml       the resolved config
 RUN/run.json          what the run was: the tagger's card, hardware, time; written last
-RUN/member_K/         checkpoints, metrics.jsonl and result.json of member K; failed.json where it failed
+RUN/member_K/         checkpoints, metrics.jsonl, result.json and cost.json of member K; failed.json where it failed
 RUN/baselines/        what the config asks for under `baselines`
 RUN/tagger/           the bundle
 
@@ -27,6 +27,7 @@ from jettagger.files import check_writable, one_at_a_time, write_json, written_a
 from jettagger.training import checkpoints, outcome
 from jettagger.training.among_ranks import common_sides, describe_ranks, share_of, sharing
 from jettagger.training.bundle import bundle
+from jettagger.training.cost import Cost, Meter, meter_of, metered, record_costs
 from jettagger.training.device import Hardware, choose_hardware, threads
 from jettagger.training.distribution import Ranks, connected, device_of, found_ranks
 from jettagger.training.interruption import interrupted_before, marking
@@ -39,6 +40,7 @@ from jettagger.training.training import MemberResult
 
 Say = Callable[[str], None]
 FoldSides = dict[int | None, Sides]
+WeightsOf = Callable[[int | None], TrainingWeightsResult]
 
 
 @dataclass(frozen=True)
@@ -91,28 +93,16 @@ def train(
         sides = common_sides(recipe, folds, ranks, say, Filling(workers=workers))
         weights_of = lru_cache(1)(lambda number: training_weights(recipe, sides[number]))
         ranks.first_does(lambda: _begin(recipe, sides, weights_of, output, chosen, overwrite, say))
-        trained: list[tuple[Piece, MemberResult]] = []
-        for number in folds:
-            part, shared = recipe._replace(fold=number), sharing(ranks, recipe.training)
-            mine = [k for f, k in share_of(ranks, recipe.training, chosen) if f == number]
-            found = train_members(
-                part, sides[number], weights_of(number), output, mine, hardware, resume, say, shared
-            )
-            trained += [(Piece(number, result.member), result) for result in found]
-        if recipe.training.ranks == "members":
-            trained = [one for part_of_rank in ranks.collected(trained) for one in part_of_rank]
-        trained.sort(key=lambda one: chosen.index(one[0]))
-        results = [result for _, result in trained]
-        for number in folds:
-            of_fold = [result for piece, result in trained if piece.fold == number]
-            _say_advice(of_fold, number, guessing_classes(recipe), say)
+        results = _train_pieces(
+            recipe, sides, weights_of, output, chosen, hardware, ranks, resume=resume, say=say
+        )
         if not ranks.first:
             return RunSummary(output, None, tuple(results), time.monotonic() - began)
         standing = outcome.survey(output, outcome.all_pieces(recipe))
         if standing.missing:
             say(f"the tagger waits for {outcome.listed(standing.missing)}")
             return RunSummary(output, None, tuple(results), time.monotonic() - began)
-        _write_tagger(recipe, sides, output, hardware, began, say)
+        _write_tagger(recipe, sides, output, began, say)
     return RunSummary(output, output / "tagger", tuple(results), time.monotonic() - began)
 
 
@@ -127,9 +117,8 @@ def merge(recipe: Recipe, output: Path, *, say: Say = print) -> RunSummary:
     _check_layout(recipe, output)
     pieces = outcome.all_pieces(recipe)
     outcome.survey(output, pieces).check_complete(_folds_of(pieces))
-    hardware = choose_hardware(recipe.training.device, recipe.training.precision)
     with threads(recipe.training.threads):
-        _write_tagger(recipe, {}, output, hardware, began, say)
+        _write_tagger(recipe, {}, output, began, say)
     return RunSummary(output, output / "tagger", (), time.monotonic() - began)
 
 
@@ -155,7 +144,7 @@ def _chosen(recipe: Recipe, fold: int | None, member: int | None) -> list[Piece]
 def _begin(
     recipe: Recipe,
     sides: FoldSides,
-    weights_of: Callable[[int | None], TrainingWeightsResult],
+    weights_of: WeightsOf,
     output: Path,
     chosen: Sequence[Piece],
     overwrite: bool,
@@ -173,15 +162,48 @@ def _begin(
         _fit_baselines(recipe, sides[fold], weights_of(fold), fold_folder(output, fold), say)
 
 
+def _train_pieces(
+    recipe: Recipe,
+    sides: FoldSides,
+    weights_of: WeightsOf,
+    output: Path,
+    chosen: Sequence[Piece],
+    hardware: Hardware,
+    ranks: Ranks,
+    *,
+    resume: bool,
+    say: Say,
+) -> list[MemberResult]:
+    """The members that were chosen, fold after fold; what each cost is left in its folder."""
+    trained: list[tuple[Piece, MemberResult]] = []
+    shared = sharing(ranks, recipe.training)
+    meter = Meter() if ranks.world > 1 else meter_of(hardware.device)
+    for fold in sides:
+        part, mine = recipe._replace(fold=fold), share_of(ranks, recipe.training, chosen)
+        members = [piece.member for piece in mine if piece.fold == fold]
+        with metered([member_folder(output, k, fold) for k in members if shared.first], meter):
+            found = train_members(
+                part, sides[fold], weights_of(fold), output, members, hardware, resume, say, shared
+            )
+        if shared.first:
+            record_costs(part, sides[fold], output, found, hardware, shared.world)
+        trained += [(Piece(fold, result.member), result) for result in found]
+    if recipe.training.ranks == "members":
+        trained = [one for of_rank in ranks.collected(trained) for one in of_rank]
+    trained.sort(key=lambda one: chosen.index(one[0]))
+    for fold in sides:
+        of_fold = [result for piece, result in trained if piece.fold == fold]
+        _say_advice(of_fold, fold, guessing_classes(recipe), say)
+    return [result for _, result in trained]
+
+
 def _say_advice(results: Sequence[MemberResult], fold: int | None, classes: int | None, say: Say) -> None:
     histories = [[asdict(record) for record in result.history] for result in results]
     for sentence in advise_members(histories, classes):
         say(sentence if fold is None else f"fold {fold}: {sentence}")
 
 
-def _write_tagger(
-    recipe: Recipe, sides: FoldSides, output: Path, hardware: Hardware, began: float, say: Say
-) -> None:
+def _write_tagger(recipe: Recipe, sides: FoldSides, output: Path, began: float, say: Say) -> None:
     """The bundle of all that has ended, and run.json; of processes that end together, one after the other."""
     pieces = outcome.all_pieces(recipe)
     folds = _folds_of(pieces)
@@ -195,7 +217,11 @@ def _write_tagger(
         _check_same_config(recipe, sides, output, standing.ended)
         tagger = bundle(recipe, sides, output, standing, say)
         seconds = time.monotonic() - began
-        write_json(output / "run.json", {**tagger.card, "hardware": hardware.description, "seconds": seconds})
+        spent = None if tagger.card["cost"] is None else Cost(**tagger.card["cost"])
+        where = None if spent is None else spent.hardware
+        write_json(output / "run.json", {**tagger.card, "hardware": where, "seconds": seconds})
+    if spent is not None:
+        say(f"cost of all trainings: {spent}")
     say(f"tagger: {output / 'tagger'} ({seconds:.0f} s)")
 
 

@@ -87,6 +87,16 @@ class SwaSection(Section):
     """Steps between two weights that enter."""
 
 
+class WattsSection(Section):
+    """Powers that are assumed for the energy in a run's record where the machine measures none; no number of the
+    training hangs on them."""
+
+    core: Positive = 10.0
+    """Of a busy processor core, W."""
+    gpu: Positive = 300.0
+    """Of a GPU, W."""
+
+
 class TrainingSection(Section):
     """How one network is trained."""
 
@@ -160,6 +170,8 @@ class TrainingSection(Section):
     """How many of the latest checkpoints are kept: the last, and those before for when it is damaged."""
     tensorboard: bool = False
     """Writes TensorBoard logs as well (extra `tensorboard`)."""
+    watts: WattsSection = WattsSection()
+    """What the energy in the run's record is estimated by where it cannot be measured."""
 
     @model_validator(mode="after")
     def _losses_fit(self) -> "TrainingSection":

@@ -95,7 +95,8 @@ def look(training: Training, state: TrainingState) -> None:
     """Adds up what the last steps gave. Raises JettaggerError at the first that is not finite."""
     if not training.pending:
         return
-    rows = torch.stack([row for _, row in training.pending]).tolist()
+    waiting = [row for _, row in training.pending]
+    rows = [waiting[0].tolist()] if len(waiting) == 1 else torch.stack(waiting).tolist()
     for (step, _), row in zip(training.pending, rows, strict=True):
         if not all(map(math.isfinite, row)) and not _left_out(state, row):
             training.pending.clear()

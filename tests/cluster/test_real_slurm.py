@@ -210,8 +210,9 @@ def test_nothing_is_left_behind(toy_folder):
     assert not folder.exists()
     left = [
         process.info["cmdline"]
-        for process in psutil.process_iter(["cmdline"])
-        if str(folder) in str(process.info["cmdline"]) or process.info["cmdline"] == ["sleep", "300"]
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if str(folder) in f"{process.info['cmdline']} {process.info['cwd']}"
+        or process.info["cmdline"] == ["sleep", "300"]
     ]
     assert left == []
 

@@ -71,6 +71,7 @@ class Bench(NamedTuple):
 
 def same_outputs(bench: Bench, network: str, place: Path) -> str:
     """Gives one network's weights to weaver's and compares the logits; a ScriptError if they differ."""
+    print(f"comparing the logits of {network}", flush=True)
     path = str(place / f"{network}.npz")
     bench.row(Row(network, "jettagger"), kind="export", path=path)
     told = bench.row(Row(network, "weaver"), kind="check", path=path).told

@@ -70,22 +70,27 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     kept = kept_memory(training.hardware.device)
     with threads(training.section.threads), training.hardware.products(), noted(), kept:
         training = on_device(training)
-        state = _start(training, resume)
+        state = start(training, resume=resume)
         log = Log(training.directory, training.section.tensorboard and training.ranks.first, state.step)
         again = training.section.activation_checkpointing
         with recomputed(training.model) if again else nullcontext():
-            while not _finished(training.section, state):
+            while not finished(training.section, state):
                 _train_epoch(training, state)
-                _close_epoch(training, state, log)
+                close_epoch(training, state, log)
         log.close()
-        mean_loss = None if training.section.swa is None else _take_mean(training, state)
-        if mean_loss is None:
-            training.model.load_state_dict(state.best.weights)
-        share_statistics(training.model, None)
-        epoch = state.best.epoch if mean_loss is None else state.epoch
-        weights = training.directory / checkpoints.BEST
-        if training.ranks.first:
-            checkpoints.save_best(training.directory, epoch, training.model.state_dict())
+        return conclude(training, state)
+
+
+def conclude(training: Training, state: TrainingState) -> MemberResult:
+    """The model gets the weights that are kept, and the folder its `best.pt`."""
+    mean_loss = None if training.section.swa is None else _take_mean(training, state)
+    if mean_loss is None:
+        training.model.load_state_dict(state.best.weights)
+    share_statistics(training.model, None)
+    epoch = state.best.epoch if mean_loss is None else state.epoch
+    weights = training.directory / checkpoints.BEST
+    if training.ranks.first:
+        checkpoints.save_best(training.directory, epoch, training.model.state_dict())
     return MemberResult(
         member=training.member,
         weights=weights,
@@ -128,8 +133,11 @@ def _say_what_sees_parts(training: Training) -> None:
         training.progress.say(f"the decorrelation takes dCor² from {parts}")
 
 
-def _start(training: Training, resume: bool) -> TrainingState:
-    """A new state, or the last checkpoint's; the folder agrees with it afterwards."""
+def start(training: Training, *, resume: bool, newest: int | None = None) -> TrainingState:
+    """A new state, or the last checkpoint's; the folder agrees with it afterwards.
+
+    Checkpoints from after step `newest` are passed over.
+    """
     section, ranks = training.section, training.ranks
     same_start(ranks, training.model)
     if section.sync_batch_norm:
@@ -137,7 +145,7 @@ def _start(training: Training, resume: bool) -> TrainingState:
     state = TrainingState(training.model, build_optimiser(training.model, section.optimiser))
     state.scaler = scaler_of(training.hardware, state.optimiser)
     state.average = average_of(training.model, section, training.steps)
-    content = ranks.first_does(lambda: _found(training, resume))
+    content = ranks.first_does(lambda: _found(training, resume, newest))
     if content is not None:
         state.restore(content)
     if resume:
@@ -149,7 +157,7 @@ def _start(training: Training, resume: bool) -> TrainingState:
     return state
 
 
-def _found(training: Training, resume: bool) -> dict[str, Any] | None:
+def _found(training: Training, resume: bool, newest: int | None) -> dict[str, Any] | None:
     """The last checkpoint, where there is one and it is asked for."""
     directory = training.directory
     if checkpoints.kept(directory) and not resume:
@@ -159,7 +167,7 @@ def _found(training: Training, resume: bool) -> dict[str, Any] | None:
     if not resume:
         return None
     checkpoints.clear_leftovers(directory)
-    content, remarks = checkpoints.load_last(directory, _identity(training))
+    content, remarks = checkpoints.load_last(directory, identity_of(training), newest=newest)
     for remark in remarks:
         training.progress.say(remark)
     if remarks:
@@ -244,10 +252,10 @@ def _save(training: Training, state: TrainingState) -> None:
     look(training, state)
     if training.ranks.first:
         keep = training.section.keep_checkpoints
-        checkpoints.save_last(training.directory, _identity(training), state.content(), keep=keep)
+        checkpoints.save_last(training.directory, identity_of(training), state.content(), keep=keep)
 
 
-def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
+def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     """Validation, the record of the epoch, the best weights, the checkpoint."""
     began, section, sums = time.monotonic(), training.section, state.sums
     training.model.eval()
@@ -315,7 +323,8 @@ def _take_mean(training: Training, state: TrainingState) -> float:
     return found.loss
 
 
-def _finished(section: TrainingSection, state: TrainingState) -> bool:
+def finished(section: TrainingSection, state: TrainingState) -> bool:
+    """Whether all epochs are done, or the validation loss has stood still for long enough."""
     stopping = section.early_stopping
     return state.epoch == section.epochs or (stopping is not None and state.best.waited >= stopping.patience)
 
@@ -328,7 +337,7 @@ def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Ten
     return lambda inputs: functional_call(model, average, (inputs,))
 
 
-def _identity(training: Training) -> dict[str, Any]:
+def identity_of(training: Training) -> dict[str, Any]:
     """What must be equal on resuming."""
     identity = {
         **training.config,
@@ -351,4 +360,5 @@ def _stop_in_validation(training: Training, state: TrainingState, number: int) -
         error = not_finite(
             training.model, batch, training.hardware, training.section, training.objective, where, facts
         )
+    error.step = state.step
     raise training.ranks.of_all(error)

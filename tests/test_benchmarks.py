@@ -146,3 +146,20 @@ def test_loader_without_peers(jets_folder, tmp_path):
     assert all(row["rounds"][0]["jets"] == 600 and row["peak_bytes"] > 1e8 for row in found["rows"])
     assert [ratio["at_least"] for ratio in found["ratios"]] == [0.6, 0.6]
     assert "weaver-core: not installed: pip install weaver-core" in "\n".join(found["notes"])
+
+
+@pytest.mark.slow
+def test_training_without_peers(jets_folder, tmp_path):
+    figures = tmp_path / "figures.json"
+    words = f"{BENCHMARKS / 'training.py'} {jets_folder} --networks pfn --threads 1 --steps 3 --batch-size 50"
+    more = ["--repeats", "1", "--json", str(figures)]
+    command = [sys.executable, *words.split(), *more]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(figures.read_text())
+    assert [(row["network"], row["who"]) for row in found["rows"]] == [
+        ("pfn", "jettagger"),
+        ("pfn", "bare loop"),
+    ]
+    assert all(row["rounds"][0]["jets"] == 150 and row["rounds"][0]["wall"] > 0 for row in found["rows"])
+    assert [ratio["over"] for ratio in found["ratios"]] == ["bare loop"]

@@ -257,12 +257,6 @@ TOP_LEVEL_KEYS = ", ".join(Config.model_fields)
             "a.yaml:2: targets.mass.los: unknown key (did you mean 'loss'? allowed: value, loss, weight)",
         ),
         (
-            "members: 2",
-            "vary: [split]",
-            "a.yaml:30: ensemble.vary.0: not yet: another split of the data for each member (settled in the "
-            "format, not implemented in this version)",
-        ),
-        (
             "widths: [32, 32]",
             "widths: [1000000000000, 1000000000000]",
             "a.yaml:26: model: so large a network cannot be built",

@@ -99,8 +99,12 @@ def train(
 
     SIGTERM and SIGUSR1 end it after the step in progress with exit status 75; the same command then goes on.
     """
+    import faulthandler
+
     from jettagger.training import interruption
 
+    # A file that is cut while it is memory-mapped ends the process with SIGBUS: at least it is said where.
+    faulthandler.enable()
     with _said_at_the_end(interruption.Interrupted, interruption.STATUS), interruption.heeded():
         from jettagger import configuration
         from jettagger.training import run

@@ -72,6 +72,16 @@ def test_batch_norm_is_said_to_see_parts(tmp_path: Path, capsys: pytest.CaptureF
     assert "BatchNorm takes its statistics from each of the 4 parts of a batch" in capsys.readouterr().err
 
 
+def test_the_decorrelation_is_said_to_see_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    decorrelate = {"variable": "mass", "background": "QCD", "strength": 1.0}
+    training = make_training(tmp_path, make_network("mlp"), accumulate=4, decorrelate=decorrelate)
+    training.progress.quiet = False
+    loop.on_device(training)
+    said = capsys.readouterr().err
+    assert "the decorrelation takes dCor² from each of the 4 parts of a batch, not from the whole" in said
+    assert "BatchNorm" not in said
+
+
 def test_resuming_keeps_the_parts(tmp_path: Path) -> None:
     train_member(make_training(tmp_path, epochs=1))
     with pytest.raises(JettaggerError, match=r"training\.accumulate: 1 → 2"):

@@ -10,15 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 
 from jettagger.batch import Batch
+from jettagger.data.batches import Batches
+from jettagger.data.prepared import prepare
+from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
+from jettagger.models import build
+from jettagger.models.mlp import Config as MlpConfig
+from jettagger.randomness import torch_generator
+from jettagger.training import loop, step
+from jettagger.training.augmentation import Mirror
 from jettagger.training.checkpoints import LAST, load_last, load_weights
 from jettagger.training.loop import train_member
 from jettagger.training.training import Training
-from memory import MemoryBatches, equal, make_jets, make_training
+from memory import SPEC, MemoryBatches, equal, make_jets, make_training
+from toy_jets import CONFIG, toy_jets, write_jets
 
 
 @pytest.fixture
@@ -133,3 +144,91 @@ def test_a_learning_rate_that_diverges(tmp_path: Path) -> None:
         train_member(training)
     state = torch.load(tmp_path / LAST, weights_only=True)["content"]["state"]
     assert all(torch.isfinite(x).all() for x in state["model"].values()), "what was saved is from before"
+
+
+NO_WAITING = ("item", "__bool__", "__float__", "__int__", "__index__")
+"""What copies a number from a GPU to the host, and waits for it."""
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"accumulate": 2}, {"gradient_clip": 0.1, "ema": 0.9, "label_smoothing": 0.1}]
+)
+def test_a_step_waits_for_no_number(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Its sums come to the host in one piece, once in 32 steps on a GPU; labels are looked at where they come from."""
+    training = make_training(tmp_path, epochs=2, mirror=Mirror({"phi": ["jet.girth"]}, SPEC), **options)
+    made = step.make_step
+    steps = 0
+
+    def watched(*given: Any) -> None:
+        nonlocal steps
+        steps += 1
+        state = given[1]
+        if state.epoch == 0:  # labels of an epoch's first batches are checked, on the host
+            made(*given)
+            return
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(step, "look", lambda *given: None)
+            for name in NO_WAITING:
+                patch.setattr(torch.Tensor, name, refused)
+            made(*given)
+        step.look(*given[:2])
+
+    def refused(*given: Any) -> None:
+        raise AssertionError("a step waits for the device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_step", watched)
+        train_member(training)
+    assert steps == 12
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Callable[..., Training]:
+    """A training on prepared jets of which only a few are in memory at a time."""
+    for name in ("QCD", "Top"):
+        write_jets(tmp_path / f"{name}_train.root", toy_jets(name, 400, 1))
+    document = yaml.safe_load(CONFIG.format(folder=tmp_path))
+    document["data"]["prepared"] = str(tmp_path / "prepared")
+    config = DataConfig.model_validate({k: v for k, v in document.items() if k in DataConfig.model_fields})
+    prepared = prepare(config, config.data.train, role="data.train", say=lambda line: None)
+    rows = np.arange(len(prepared))
+
+    def build_training(folder: Path) -> Training:
+        model = build(MlpConfig(widths=[4]), prepared.spec, 2, torch_generator(1, "initialisation", 0))
+        train = Batches(prepared, rows, 40, shuffle=(1, 0), inputs=model.inputs, pool_bytes=6_000)
+        model.fit_inputs(train.sample(200, 1))
+        assert train.order.pools > 3
+        return make_training(
+            folder, model, train=train, validation=Batches(prepared, rows[:100], 50), epochs=2
+        )
+
+    build_training.shards = list(prepared.directory.rglob("*.h5"))  # type: ignore[attr-defined]
+    return build_training
+
+
+@pytest.mark.parametrize("befalls", ["removed", "cut"])
+def test_a_file_that_vanishes(on_disk: Any, tmp_path: Path, befalls: str) -> None:
+    """It is removed, or cut in its middle, while the batches of the second epoch are made."""
+    alone = train_member(on_disk(tmp_path / "alone"))
+    training, shard = on_disk(tmp_path / "cut"), on_disk.shards[0]
+    whole, made = shard.read_bytes(), 0
+    original = loop.make_step
+
+    def make_step(*given: Any) -> None:
+        nonlocal made
+        made += 1
+        original(*given)
+        if made == training.train.steps + 2:
+            if befalls == "removed":
+                shard.unlink()
+            else:
+                os.truncate(shard, len(whole) // 2)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_step", make_step)
+        with pytest.raises(JettaggerError, match=r"\.h5 cannot be read any more: "):
+            train_member(training)
+    assert step_of(training) == made >= training.train.steps + 2
+    shard.write_bytes(whole)
+    resumed = train_member(on_disk(tmp_path / "cut"), resume=True)
+    assert equal(load_weights(resumed.weights), load_weights(alone.weights))

@@ -11,6 +11,7 @@ import uproot
 
 import jettagger
 from jettagger import configuration
+from jettagger import tagger as tagger_module
 from jettagger.baselines import jet_features, load_trees
 from jettagger.data import splits
 from jettagger.data.prepared import prepare
@@ -20,6 +21,7 @@ from jettagger.evaluation.document import to_json
 from jettagger.evaluation.runs import open_runs, parts_of, predict_all
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.tagger import Tagger
+from jettagger.training import bundle as training_bundle
 from jettagger.training import checkpoints, outcome, run
 from jettagger.training.outcome import MemberFailure
 from jettagger.training.sides import extras_of
@@ -279,3 +281,71 @@ def test_processes_that_end_together_leave_one_whole_tagger(toy_folder, copy, fo
     card = json.loads((copy / "tagger" / "card.json").read_text())
     assert json.loads((copy / "run.json").read_text()).items() >= card.items()
     assert not list(copy.glob(".*"))
+
+
+def test_the_median_stands_beside_the_mean_where_a_member_looks_failed(toy_folder, tmp_path):
+    overrides = ["data.folds=null", "ensemble.members=3", "training.epochs=3", "baselines.boosted_trees=null"]
+    recipe, output = recipe_of(toy_folder, *overrides), tmp_path / "three"
+    run.train(recipe, output, say=lambda line: None)
+    sound = predict_all(open_runs([output]), say=lambda line: None)
+    assert [one.name for one in sound] == ["three", "three (ensemble of 3)"]
+    folder = output / "member_1"
+    weights_of = checkpoints.load_weights(folder / checkpoints.BEST)
+    zeros = {name: 0 * x if name.endswith(("weight", "bias")) else x for name, x in weights_of.items()}
+    checkpoints.save_best(folder, 1, zeros)
+    run.merge(recipe, output, say=lambda line: None)
+    found = predict_all(open_runs([output]), say=lambda line: None)
+    assert [one.name for one in found] == ["three", "three (ensemble of 3)", "three (median of 3)"]
+    expected = np.median(found[1].members_MNC[..., 1].astype(np.float64), axis=0)
+    assert np.allclose(found[2].decomposition.probabilities_NC[:, 1], expected, atol=1e-6)
+
+
+def as_format_1(bundle, **more):
+    """The bundle as version 1 of the format had it: no networks are listed."""
+    card = json.loads((bundle / "card.json").read_text())
+    del card["networks"]
+    (bundle / "card.json").write_text(json.dumps(card | {"format": 1} | more))
+
+
+def test_bundles_of_format_1_are_read(toy_folder, run_copy, trained_run):
+    as_format_1(run_copy / "tagger")
+    file = toy_folder / "Top_test.root"
+    expected = jettagger.load(trained_run).predict(file)
+    assert np.array_equal(jettagger.load(run_copy).predict(file).Top, expected.Top)
+
+
+def test_a_bundle_of_one_fold_as_format_1_had_it_is_judged_on_that_fold(toy_folder, fold_run, tmp_path):
+    whole = jettagger.load(fold_run)
+    lines = (toy_folder / "config.yaml").read_text().splitlines(keepends=True)
+    without_test = "".join(line for line in lines if not line.startswith("  test:"))
+    config = configuration.recipe(configuration.loads(without_test, overrides=list(OVERRIDES)))
+    with uproot.open(toy_folder / "Top_test.root") as file:
+        arrays = file["tree"].arrays(entry_stop=16)
+    check_jets = {name: arrays[name] for name in arrays.fields}
+    alone = whole.of_fold(1)
+    tagger_module.save(
+        tmp_path / "old" / "tagger", tagger=alone, document=config.document, check_jets=check_jets
+    )
+    as_format_1(tmp_path / "old" / "tagger", fold={"k": 2, "by": "event_number", "fold": 1})
+    found = predict_all(open_runs([tmp_path / "old"]), say=lambda line: None)[1]
+    assert found.evaluated == "fold"
+    every = predict_all(open_runs([fold_run]), say=lambda line: None)[1]
+    prepared = prepare(
+        config.data,
+        config.data.data.train,
+        role="data.train",
+        extras=extras_of(config.data, config.baselines),
+    )
+    held_out = splits.folds_of(prepared, config.data.data) == 1
+    assert np.array_equal(found.labels_N, every.labels_N[held_out])
+    assert np.array_equal(
+        found.decomposition.probabilities_NC, every.decomposition.probabilities_NC[held_out]
+    )
+
+
+def test_validation_jets_that_other_members_were_trained_on_are_said(toy_folder):
+    recipe = recipe_of(toy_folder)
+    assert training_bundle._remarks(recipe) == []
+    varied = recipe._replace(ensemble=recipe.ensemble.model_copy(update={"vary": ["split"]}))
+    [remark] = training_bundle._remarks(varied)
+    assert "other members were trained on some of these (ensemble.vary: split)" in remark

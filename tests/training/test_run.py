@@ -52,7 +52,7 @@ def test_a_process_of_its_own_gives_the_same_network(toy_folder, tmp_path):
 
 def test_what_a_run_leaves(trained_run):
     assert sorted(path.name for path in trained_run.iterdir()) == [
-        *("baselines", "config.yaml", "member_0", "member_1", "run.json", "tagger")
+        *("baselines", "config.yaml", "ensemble.json", "member_0", "member_1", "run.json", "tagger")
     ]
     document = json.loads((trained_run / "run.json").read_text())
     card = json.loads((trained_run / "tagger" / "card.json").read_text())

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from jettagger.training.optimiser_schema import LookaheadSection, OptimiserSection, ScheduleSection
-from jettagger.training.schema import EnsembleSection, TrainingSection
+from jettagger.training.schema import ChunkSection, EnsembleSection, TrainingSection
 
 
 def test_a_name_stands_for_its_section() -> None:
@@ -129,7 +129,7 @@ def test_json_schema_allows_name_and_section() -> None:
 
 def test_ensemble() -> None:
     assert EnsembleSection().vary == ["initialisation", "batches"]
-    with pytest.raises(ValidationError):
-        EnsembleSection.model_validate({"vary": ["split"]})
+    assert EnsembleSection.model_validate({"vary": ["split", "sample"]}).execution == "auto"
+    assert EnsembleSection.model_validate({"execution": {"chunk": 4}}).execution == ChunkSection(chunk=4)
     with pytest.raises(ValidationError):
         EnsembleSection.model_validate({"vary": []})

@@ -5,7 +5,12 @@ import torch
 
 from jettagger import models
 from jettagger.batch import Feature, Inputs, InputSpec
-from jettagger.uncertainty.ensemble import MemberHealth, member_health, member_probabilities
+from jettagger.uncertainty.ensemble import (
+    MemberHealth,
+    median_decomposition,
+    member_health,
+    member_probabilities,
+)
 
 
 def member(seed):
@@ -43,3 +48,22 @@ def test_unsound_members_are_named():
 def test_unknown_labels_say_nothing_of_health():
     p_MNC = np.random.default_rng(0).dirichlet([1, 1], (1, 20))
     assert member_health(p_MNC, np.full(20, -1))[0].problem is None
+
+
+def test_a_failed_member_moves_the_mean_and_not_the_median():
+    generator = np.random.default_rng(3)
+    good_MN = np.clip(0.8 + 0.02 * generator.normal(size=(4, 50)), 0, 1)
+    p_MN = np.concatenate([good_MN, np.zeros((1, 50))])
+    found = median_decomposition(np.stack([1 - p_MN, p_MN], axis=-1))
+    assert np.allclose(found.probabilities_NC[:, 1], np.median(p_MN, axis=0), atol=1e-12)
+    assert np.abs(found.probabilities_NC[:, 1] - 0.8).max() < 0.06 < np.abs(p_MN.mean(0) - 0.8).min()
+    assert found.samples == 5
+    assert (found.std_NC > 0.1).all()
+
+
+def test_medians_of_three_classes_are_probabilities():
+    p_MNC = np.random.default_rng(4).dirichlet([0.3] * 3, (5, 200))
+    found = median_decomposition(p_MNC).probabilities_NC
+    assert np.allclose(found.sum(-1), 1, atol=1e-12)
+    confident = np.eye(3)[:, None, :]  # three members, each sure of another class: all medians are 0
+    assert np.allclose(median_decomposition(confident).probabilities_NC, 1 / 3)

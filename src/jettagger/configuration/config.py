@@ -93,6 +93,7 @@ class Config(DataConfig):
                 *_decorrelation_problems(self),
                 *_evaluation_problems(self),
                 *_cut_problems(self),
+                *_ensemble_problems(self),
                 *_device_problems(self),
             ]
         )
@@ -159,6 +160,19 @@ def _cut_problems(config: Config) -> list[Problem]:
     said = "evaluation.signal is" if config.evaluation.signal else "the signal, by default the last class, is"
     message = f"the cut selects '{cut.signal}', and {said} '{judged}': set evaluation.signal"
     return [Problem(("baselines", "cut", "signal"), message, (("classes",), ("evaluation", "signal")))]
+
+
+def _ensemble_problems(config: Config) -> list[Problem]:
+    """Another split for each member of what has no random split."""
+    validation = config.data.validation
+    if "split" not in config.ensemble.vary or isinstance(validation, float):
+        return []
+    shown = "samples of its own" if isinstance(validation, dict) else f"the condition '{validation}'"
+    message = (
+        f"split draws another validation fraction for each member, but data.validation is {shown}: write a fraction"
+        " such as 0.1 there, or leave split out"
+    )
+    return [Problem(("ensemble", "vary"), message, (("data", "validation"),))]
 
 
 def _device_problems(config: Config) -> list[Problem]:

@@ -3,6 +3,7 @@
 Shapes: R jets of a split, P jets of a pool, B jets of a batch, T targets.
 """
 
+import copy
 import math
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
@@ -78,7 +79,13 @@ class Batches:
         )
         self.steps = self.order.steps
         self._rank, self._ranks = rank, ranks
-        self._resident: _Pool | None = None
+        self._resident: list[_Pool] = []  # one, once it is read; shared with what `reshuffled` returns
+
+    def reshuffled(self, shuffle: tuple[int, int]) -> "Batches":
+        """The same jets in another random order; what is held in memory is held once."""
+        other = copy.copy(self)
+        other.order = self.order.reshuffled(shuffle)
+        return other
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""
@@ -149,8 +156,8 @@ class Batches:
 
     def _load(self, batches: "list[Share]") -> "_Pool":
         """The inputs of some batches, in memory; kept for all epochs if all there is fits."""
-        if self._resident is not None:
-            return self._resident._replace(batches=batches)
+        if self._resident:
+            return self._resident[0]._replace(batches=batches)
         if self.order.pools == 1:
             positions_P: Positions = np.arange(self.jets)
         else:
@@ -158,7 +165,7 @@ class Batches:
         raw = self.read(positions_P)
         pool = _Pool(batches, positions_P, raw, offsets_of(raw), self._lengths(batches, positions_P, raw))
         if self.order.pools == 1:
-            self._resident = pool._replace(batches=[])
+            self._resident.append(pool._replace(batches=[]))
         return pool
 
     def _lengths(self, batches: "list[Share]", positions_P: Positions, raw: RawInputs) -> "_Lengths":

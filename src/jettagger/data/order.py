@@ -9,6 +9,8 @@ Shapes: R jets of a split, D draws of an epoch (R of them, some jets twice), P j
 Q pieces.
 """
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +42,12 @@ class Order:
         self.pool_edges = even_edges(jets, pool_jets)
         self.batch_edges = [even_edges(size, batch_size) for size in np.diff(self.pool_edges)]
         self.steps = sum(len(edges) - 1 for edges in self.batch_edges)
+
+    def reshuffled(self, shuffle: tuple[int, int]) -> "Order":
+        """The same jets in the random order of another member."""
+        other = copy.copy(self)
+        other._shuffle = shuffle
+        return other
 
     @property
     def pools(self) -> int:

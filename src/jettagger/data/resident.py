@@ -3,6 +3,7 @@
 Shapes: R jets of a split, N particles of all jets, B jets of a batch, M particles of a batch.
 """
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -63,6 +64,12 @@ class Resident:
         self.jets, self.steps = batches.jets, batches.steps
         self._jet_RF, self._collections = _copied(batches, device)
         self._without_inputs = batches.batch_of(Inputs(None, {}), np.arange(batches.jets)).to(device)
+
+    def reshuffled(self, shuffle: tuple[int, int]) -> "Resident":
+        """The same jets in another random order; the device holds them once."""
+        other = copy.copy(self)
+        other._batches = self._batches.reshuffled(shuffle)
+        return other
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""

@@ -66,8 +66,10 @@ def fold_numbers(values_J: NDArray[np.float64], folds: FoldsSection, where: str 
     return values_J.astype(np.int64)
 
 
-def split(prepared: Prepared, section: DataSection, fold: int | None = None) -> Split:
+def split(prepared: Prepared, section: DataSection, fold: int | None = None, stream: int = 0) -> Split:
     """The sides of `data.train`, prepared with `columns`; `fold` is held out where there are folds.
+
+    Another `stream` takes another random fraction for the validation; what is held out is the same.
 
     Raises JettaggerError where a group is on two sides, or a class is absent from a side.
     """
@@ -75,7 +77,7 @@ def split(prepared: Prepared, section: DataSection, fold: int | None = None) -> 
         check_fold(section, fold)
     group_J = prepared.groups
     test_J = _held_out(prepared, section.test, TEST, group_J)
-    validation_J = _held_out(prepared, section.validation, VALIDATION, group_J)
+    validation_J = _held_out(prepared, section.validation, VALIDATION, group_J, stream)
     if isinstance(section.test, str) and isinstance(section.validation, str):
         _refuse_both(test_J, validation_J, section)
     if fold is not None and section.folds is not None:
@@ -118,13 +120,15 @@ def check_fold(section: DataSection, fold: int) -> None:
         raise JettaggerError(f"--fold {fold}: data.folds.k is {section.folds.k}; folds are counted from 0")
 
 
-def _held_out(prepared: Prepared, side: object, name: str, group_J: NDArray[np.int64]) -> Mask:
+def _held_out(
+    prepared: Prepared, side: object, name: str, group_J: NDArray[np.int64], stream: int = 0
+) -> Mask:
     """Which jets a fraction or a condition takes; none where the side has samples of its own."""
     if isinstance(side, float):
         # A stream a side: the test says nothing of the validation.
-        purpose = name.removeprefix("data.")
+        purpose: tuple[randomness.Part, ...] = (name.removeprefix("data."), *([stream] if stream else []))
         parts = np.array_split(group_J, len(group_J) // PART + 1)
-        return np.concatenate([randomness.uniform_of(part, 0, purpose) < side for part in parts])
+        return np.concatenate([randomness.uniform_of(part, 0, *purpose) < side for part in parts])
     if not isinstance(side, str):
         return np.zeros(len(group_J), bool)
     values_J = prepared.extras[name]
@@ -136,6 +140,19 @@ def _held_out(prepared: Prepared, side: object, name: str, group_J: NDArray[np.i
     found_J: Mask = values_J == 1
     _check_together(found_J, group_J, name, side)
     return found_J
+
+
+def bootstrap(group_R: NDArray[np.int64], generator: np.random.Generator) -> Rows:
+    """Positions of a bootstrap sample, ascending: as many groups as there are, drawn with replacement.
+
+    All jets of a group (event) are drawn together, since they are not independent. doi:10.1214/aos/1176344552.
+    """
+    _, number_R = np.unique(group_R, return_inverse=True)
+    groups = int(number_R.max()) + 1 if len(number_R) else 0
+    times_G = (
+        np.bincount(generator.integers(groups, size=groups), minlength=groups) if groups else np.zeros(0, int)
+    )
+    return np.repeat(np.arange(len(group_R)), times_G[number_R])
 
 
 def _check_together(side_J: NDArray[np.generic], group_J: NDArray[np.int64], name: str, text: str) -> None:

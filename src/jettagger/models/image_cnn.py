@@ -159,7 +159,9 @@ class Model(JetModel):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, (B, C)."""
-        images_BCHW = self.images(inputs).contiguous(memory_format=torch.channels_last)
+        images_BCHW = self.images(inputs)
+        if self.channels_last:
+            images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         flat_BF = self.convolutions(images_BCHW).flatten(1)
         if self.inputs.jet:
             jet_BF = self.normalise.jet_features(inputs)

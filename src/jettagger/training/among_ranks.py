@@ -29,7 +29,7 @@ def describe_ranks(ranks: Ranks, section: TrainingSection, hardware: Hardware) -
     """
     lines = [f"training on {hardware.description}"]
     if ranks.world > 1:
-        ranks.check_same("precision (write it into training.precision)", hardware.bfloat16)
+        ranks.check_same("precision (write it into training.precision)", hardware.precision)
         devices = ranks.gathered_by_all(str(hardware.device))
         shared = "each trains members of its own"
         if section.ranks == "batch" and section.batch_size == "all":

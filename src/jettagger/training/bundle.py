@@ -55,6 +55,8 @@ def bundle(
     seen = scored_validation(bare, sides)
     for problem in seen.problems:
         say(problem)
+    for remark in _remarks(recipe):
+        say(remark)
     card = _card(recipe, sides, output, standing) | _validation_figures(bare.classes, seen)
     return save(
         output / "tagger",
@@ -83,6 +85,7 @@ def _card(
         "seed": recipe.training.seed,
         "trainings": [_training(output, piece) for piece in standing.ended],
         "cost": _cost(output, standing.ended),
+        "remarks": _remarks(recipe),
         "failed": [failure._asdict() for failure in standing.failed],
         "missing": [piece._asdict() for piece in standing.missing],
         "versions": {
@@ -137,6 +140,16 @@ def _training(output: Path, piece: Piece) -> dict[str, Any]:
     spent = cost.recorded(path.parent)
     fold = {} if piece.fold is None else {"fold": piece.fold}
     return {**fold, **result, "cost": None if spent is None else spent._asdict()}
+
+
+def _remarks(recipe: Recipe) -> list[str]:
+    """What a reader of the card must know of its figures."""
+    if "split" not in recipe.ensemble.vary or recipe.ensemble.members == 1:
+        return []
+    return [
+        "figures and working points on the validation jets are those of member 0's validation jets, and other members "
+        "were trained on some of these (ensemble.vary: split)"
+    ]
 
 
 def _cost(output: Path, pieces: Sequence[Piece]) -> dict[str, Any] | None:

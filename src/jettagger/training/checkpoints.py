@@ -58,7 +58,7 @@ def save_last(directory: Path, config: Mapping[str, Any], state: Mapping[str, An
     """
     last = directory / LAST
     with saving(last), written_aside(last) as aside:
-        _write(aside, {"config": _plain(config), "state": dict(state)})
+        _write(aside, {"config": _plain(config), "state": _whole(dict(state))})
         flush(aside)
         names = [directory / name for name in (LAST, PREVIOUS, *(_older(n) for n in range(2, keep)))][:keep]
         for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
@@ -124,12 +124,12 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_last(
-    directory: Path, config: Mapping[str, Any], *, free: Collection[str] = ()
+    directory: Path, config: Mapping[str, Any], *, free: Collection[str] = (), newest: int | None = None
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest checkpoint that is whole, or None where there is none; and what the user should know.
 
-    Keys in `free` may differ from those of `config`, as those in FREE may. Raises JettaggerError when it belongs to
-    another config, or when checkpoints exist and none is whole.
+    Keys in `free` may differ from those of `config`, as those in FREE may. Checkpoints from after step `newest` are
+    passed over. Raises JettaggerError when it belongs to another config, or when checkpoints exist and none is whole.
     """
     remarks: list[str] = []
     for path in kept(directory):
@@ -140,6 +140,8 @@ def load_last(
             continue
         _check_same_config(path, content["config"], _plain(config), FREE.union(free))
         state: dict[str, Any] = content["state"]
+        if newest is not None and state["step"] > newest:
+            continue
         before, now = content["config"].get(RANKS, 1), config.get(RANKS, 1)
         if before != now:
             remarks.append(
@@ -152,6 +154,17 @@ def load_last(
     if remarks:
         raise JettaggerError("; ".join(remarks) + f"; remove {directory} to train anew")
     return None, remarks
+
+
+def steps_of(directory: Path) -> list[int]:
+    """The steps after which the checkpoints that are whole were saved, the newest first."""
+    found = []
+    for path in kept(directory):
+        try:
+            found.append(int(_read(path)["state"]["step"]))
+        except BrokenCheckpoint:
+            continue
+    return found
 
 
 def load_history(directory: Path) -> tuple[EpochRecord, ...]:
@@ -195,6 +208,15 @@ def _read(path: Path) -> dict[str, Any]:
     if checksum != digest(content):
         raise BrokenCheckpoint("damaged, its checksum does not match")
     return dict(content)
+
+
+def _whole(value: Any) -> Any:
+    """The same without views: of those a file would hold all that they look at."""
+    if isinstance(value, Tensor):
+        return value if value.untyped_storage().nbytes() == value.nbytes else value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
 
 
 def digest(content: Any) -> str:

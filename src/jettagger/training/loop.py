@@ -29,6 +29,7 @@ from jettagger.training.device import threads
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
+from jettagger.training.kept_memory import kept_memory
 from jettagger.training.l1 import l1_penalty
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.recomputation import recomputed
@@ -62,24 +63,30 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     if training.train.steps == 0 or training.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
     _check_shared(training)
-    with threads(training.section.threads), training.hardware.products(), noted():
+    kept = kept_memory(training.hardware.device)
+    with threads(training.section.threads), training.hardware.products(), noted(), kept:
         training = on_device(training)
-        state = _start(training, resume)
+        state = start(training, resume=resume)
         log = Log(training.directory, training.section.tensorboard and training.ranks.first, state.step)
         again = training.section.activation_checkpointing
         with recomputed(training.model) if again else nullcontext():
-            while not _finished(training.section, state):
+            while not finished(training.section, state):
                 _train_epoch(training, state)
-                _close_epoch(training, state, log)
+                close_epoch(training, state, log)
         log.close()
-        mean_loss = None if training.section.swa is None else _take_mean(training, state)
-        if mean_loss is None:
-            training.model.load_state_dict(state.best.weights)
-        share_statistics(training.model, None)
-        epoch = state.best.epoch if mean_loss is None else state.epoch
-        weights = training.directory / checkpoints.BEST
-        if training.ranks.first:
-            checkpoints.save_best(training.directory, epoch, training.model.state_dict())
+        return conclude(training, state)
+
+
+def conclude(training: Training, state: TrainingState) -> MemberResult:
+    """The model gets the weights that are kept, and the folder its `best.pt`."""
+    mean_loss = None if training.section.swa is None else _take_mean(training, state)
+    if mean_loss is None:
+        training.model.load_state_dict(state.best.weights)
+    share_statistics(training.model, None)
+    epoch = state.best.epoch if mean_loss is None else state.epoch
+    weights = training.directory / checkpoints.BEST
+    if training.ranks.first:
+        checkpoints.save_best(training.directory, epoch, training.model.state_dict())
     return MemberResult(
         member=training.member,
         weights=weights,
@@ -120,9 +127,8 @@ def on_device(training: Training) -> Training:
         training.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if section.accumulate > 1 and training.rows is None:
         training = replace(training, rows=DropoutRows(training.model, training.model.inputs))
-    if section.accumulate > 1 and any(isinstance(x, BatchNorm) for x in training.model.modules()):
-        parts = f"{section.accumulate} parts of a batch"
-        training.progress.say(f"BatchNorm takes its statistics from each of the {parts}, not from the whole")
+    if section.accumulate > 1:
+        _say_what_sees_parts(training)
     if not (section.compile or section.cuda_graphs):
         return training
     if training.ranks.world > 1:
@@ -135,8 +141,20 @@ def on_device(training: Training) -> Training:
     return replace(training, runner=runner.network, runs=runner.mode)
 
 
-def _start(training: Training, resume: bool) -> TrainingState:
-    """A new state, or the last checkpoint's; the folder agrees with it afterwards."""
+def _say_what_sees_parts(training: Training) -> None:
+    """What is no sum over jets differs between a batch and its parts."""
+    parts = f"each of the {training.section.accumulate} parts of a batch, not from the whole"
+    if any(isinstance(x, BatchNorm) for x in training.model.modules()):
+        training.progress.say(f"BatchNorm takes its statistics from {parts}")
+    if training.section.decorrelate is not None:
+        training.progress.say(f"the decorrelation takes dCor² from {parts}")
+
+
+def start(training: Training, *, resume: bool, newest: int | None = None) -> TrainingState:
+    """A new state, or the last checkpoint's; the folder agrees with it afterwards.
+
+    Checkpoints from after step `newest` are passed over.
+    """
     section, ranks = training.section, training.ranks
     same_start(ranks, training.model)
     if section.sync_batch_norm:
@@ -144,7 +162,7 @@ def _start(training: Training, resume: bool) -> TrainingState:
     state = TrainingState(training.model, build_optimiser(training.model, section.optimiser))
     state.scaler = scaler_of(training.hardware, state.optimiser)
     state.average = average_of(training.model, section, training.steps)
-    content = ranks.first_does(lambda: _found(training, resume))
+    content = ranks.first_does(lambda: _found(training, resume, newest))
     if content is not None:
         state.restore(content)
     if resume:
@@ -156,7 +174,7 @@ def _start(training: Training, resume: bool) -> TrainingState:
     return state
 
 
-def _found(training: Training, resume: bool) -> dict[str, Any] | None:
+def _found(training: Training, resume: bool, newest: int | None) -> dict[str, Any] | None:
     """The last checkpoint, where there is one and it is asked for."""
     directory = training.directory
     if checkpoints.kept(directory) and not resume:
@@ -166,7 +184,7 @@ def _found(training: Training, resume: bool) -> dict[str, Any] | None:
     if not resume:
         return None
     checkpoints.clear_leftovers(directory)
-    content, remarks = checkpoints.load_last(directory, _identity(training))
+    content, remarks = checkpoints.load_last(directory, identity_of(training), newest=newest)
     for remark in remarks:
         training.progress.say(remark)
     if remarks:
@@ -251,10 +269,10 @@ def _save(training: Training, state: TrainingState) -> None:
     look(training, state)
     if training.ranks.first:
         keep = training.section.keep_checkpoints
-        checkpoints.save_last(training.directory, _identity(training), state.content(), keep=keep)
+        checkpoints.save_last(training.directory, identity_of(training), state.content(), keep=keep)
 
 
-def _close_epoch(training: Training, state: TrainingState, log: Log) -> None:
+def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     """Validation, the record of the epoch, the best weights, the checkpoint."""
     began, section, sums = time.monotonic(), training.section, state.sums
     training.model.eval()
@@ -322,7 +340,8 @@ def _take_mean(training: Training, state: TrainingState) -> float:
     return found.loss
 
 
-def _finished(section: TrainingSection, state: TrainingState) -> bool:
+def finished(section: TrainingSection, state: TrainingState) -> bool:
+    """Whether all epochs are done, or the validation loss has stood still for long enough."""
     stopping = section.early_stopping
     return state.epoch == section.epochs or (stopping is not None and state.best.waited >= stopping.patience)
 
@@ -335,7 +354,7 @@ def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Ten
     return lambda inputs: functional_call(model, average, (inputs,))
 
 
-def _identity(training: Training) -> dict[str, Any]:
+def identity_of(training: Training) -> dict[str, Any]:
     """What must be equal on resuming."""
     identity = {
         **training.config,
@@ -358,4 +377,5 @@ def _stop_in_validation(training: Training, state: TrainingState, number: int) -
         error = not_finite(
             training.model, batch, training.hardware, training.section, training.objective, where, facts
         )
+    error.step = state.step
     raise training.ranks.of_all(error)

@@ -33,11 +33,15 @@ class Progress:
         if self._bar is not None:
             self._bar.update()
 
-    def end(self, record: EpochRecord, *, best: bool) -> None:
-        """The epoch is complete."""
+    def close(self) -> None:
+        """The bar goes away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def end(self, record: EpochRecord, *, best: bool) -> None:
+        """The epoch is complete."""
+        self.close()
         auc = "" if record.auc is None else f", AUC {record.auc:.5f}"
         accuracy = "" if record.accuracy is None else f", accuracy {record.accuracy:.4f}"
         widths = {name: figures["resolution"] for name, figures in record.targets.items()}

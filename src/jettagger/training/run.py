@@ -98,6 +98,7 @@ def train(
         )
         if not ranks.first:
             return RunSummary(output, None, tuple(results), time.monotonic() - began)
+        _check_any(results, outcome.survey(output, chosen))
         standing = outcome.survey(output, outcome.all_pieces(recipe))
         if standing.missing:
             say(f"the tagger waits for {outcome.listed(standing.missing)}")
@@ -160,6 +161,12 @@ def _begin(
         for note in weights_of(fold).notes:
             say(f"  {note}")
         _fit_baselines(recipe, sides[fold], weights_of(fold), fold_folder(output, fold), say)
+
+
+def _check_any(results: Sequence[MemberResult], standing: outcome.Standing) -> None:
+    """Raises JettaggerError where nothing came of this call because all of it failed."""
+    if not results and standing.failed:
+        raise JettaggerError("\n".join(map(str, standing.failed)))
 
 
 def _train_pieces(
@@ -292,7 +299,7 @@ def _clear(recipe: Recipe, output: Path, chosen: Sequence[Piece]) -> None:
         folders += [*output.glob("member_*"), *output.glob("fold_*"), output / "baselines"]
     for folder in [*folders, *baselines, output / "tagger"]:
         shutil.rmtree(folder, ignore_errors=True)
-    for name in ("run.json", "config.yaml"):
+    for name in ("run.json", "config.yaml", *(["ensemble.json"] if whole else [])):
         (output / name).unlink(missing_ok=True)
 
 

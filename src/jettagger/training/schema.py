@@ -12,12 +12,9 @@ from jettagger.schema import Named, NotNegative, Positive, Section
 from jettagger.training.optimiser_schema import OptimiserSection, ScheduleSection
 
 LrScalingName = Literal["none", "linear", "square_root"]
-Varied = Literal["initialisation", "batches"]
+Varied = Literal["initialisation", "batches", "split", "sample"]
 
-NOT_YET: dict[str, str] = {
-    "ensemble.vary.split": "another split of the data for each member",
-    "ensemble.vary.sample": "bootstrap samples of the jets",
-}
+NOT_YET: dict[str, str] = {}
 """Values that are settled but not implemented: path, and what they will do."""
 
 Sources = Annotated[list[Varied], Field(min_length=1)]
@@ -242,10 +239,22 @@ _BESIDE_SWA = {
 }
 
 
+class ChunkSection(Section):
+    """So many members in one pass."""
+
+    chunk: AtLeastOne
+    """Members that are trained at a time; 1 is `loop`."""
+
+
 class EnsembleSection(Section):
     """How many networks are trained, and what differs between them."""
 
     members: AtLeastOne = 1
     """Networks; their mean is the tagger, their spread the uncertainty between trainings."""
     vary: Sources = Field(default=["initialisation", "batches"])
-    """Drawn anew for each member: `initialisation` (weights), `batches` (their order, and dropout)."""
+    """Drawn anew for each member: `initialisation` (weights), `batches` (their order, and dropout), `split` (which jets
+    train and which validate), `sample` (a bootstrap sample of the training jets, event by event)."""
+    execution: Literal["auto", "loop", "vectorised", "timed"] | ChunkSection = "auto"
+    """How members are trained on one device: `loop`, one after the other; `vectorised`, all in one pass; `{chunk: K}`,
+    K at a time; `auto`, by a rule on their number and size; `timed`, what is the faster in a trial. The choice is kept
+    in the run's ensemble.json, and goes for a run that is resumed."""

@@ -43,7 +43,7 @@ def make_step(training: Training, state: TrainingState, given: Batch) -> None:
     if training.hardware.device.type == "cpu" or len(training.pending) == CHECK_EVERY:
         look(training, state)
     for group in state.optimiser.param_groups:
-        group["lr"] = _rate(training, state, state.step)
+        group["lr"] = learning_rate(training, state, state.step)
     apply(state.optimiser, state.scaler)
     follow(state, section, training.steps)
     state.sums.jets += len(given) if given.part is None else given.part.jets.total
@@ -96,11 +96,12 @@ def look(training: Training, state: TrainingState) -> None:
     """Adds up what the last steps gave. Raises JettaggerError at the first that is not finite."""
     if not training.pending:
         return
-    rows = torch.stack([row for _, row in training.pending]).tolist()
+    waiting = [row for _, row in training.pending]
+    rows = [waiting[0].tolist()] if len(waiting) == 1 else torch.stack(waiting).tolist()
     for (step, _), row in zip(training.pending, rows, strict=True):
         if not all(map(math.isfinite, row)) and not _left_out(state, row):
             training.pending.clear()
-            _stop(training, state, step, row[2])
+            stop(training, state, step, row[2])
         state.sums.losses += row[0]
         state.sums.weights += row[1]
         if not math.isfinite(row[2]):
@@ -145,7 +146,7 @@ def augmented(training: Training, step: int, batch: Batch) -> Batch:
     return batch
 
 
-def _rate(training: Training, state: TrainingState, step: int) -> float:
+def learning_rate(training: Training, state: TrainingState, step: int) -> float:
     """The learning rate of a step of the epoch in progress."""
     section = training.section
     if training.rates is not None:
@@ -154,15 +155,16 @@ def _rate(training: Training, state: TrainingState, step: int) -> float:
     return section.peak_rate * share * state.plateau.factor
 
 
-def _stop(training: Training, state: TrainingState, step: int, norm: float) -> NoReturn:
+def stop(training: Training, state: TrainingState, step: int, norm: float) -> NoReturn:
     """Ends a training whose loss or gradient is not finite, with all that can be found out."""
     steps, section = training.train.steps, training.section
     train = training.train if training.whole is None else training.whole[0]
     batch = next(train.epoch(step // steps, step % steps)).to(training.hardware.device)
     where = f"epoch {step // steps + 1}, batch {step % steps + 1} of {steps} (step {step})"
-    facts = [f"learning rate {_rate(training, state, step):.3g}", f"gradient norm {norm:.3g}"]
+    facts = [f"learning rate {learning_rate(training, state, step):.3g}", f"gradient norm {norm:.3g}"]
     with unshared(training.model, training.rows):
         error = not_finite(
             training.model, batch, training.hardware, section, training.objective, where, facts
         )
+    error.step = step
     raise training.ranks.of_all(error)

@@ -14,7 +14,7 @@ from torch import Tensor
 from jettagger.batch import Inputs
 from jettagger.models.parts.model import JetModel
 from jettagger.outputs.description import Estimate, Outputs, plain
-from jettagger.uncertainty.decomposition import Floats
+from jettagger.uncertainty.decomposition import Decomposition, Floats, decompose
 
 CONSTANT = 1e-6
 """A member whose probabilities vary less than this over all jets has learned nothing."""
@@ -56,6 +56,19 @@ def raw_outputs(model: JetModel, inputs: Inputs) -> Tensor:
 def member_probabilities(models: Sequence[JetModel], inputs: Inputs) -> Floats:
     """(M, B, C), each model in evaluation mode, which is put back afterwards."""
     return np.stack([probabilities_of(raw_outputs(model, inputs), model.outputs) for model in models])
+
+
+def median_decomposition(probabilities_MNC: NDArray[np.floating]) -> Decomposition:
+    """The median of the members' probabilities in place of their mean: fewer than half of them cannot move it far.
+
+    The medians of the classes are scaled to a sum of 1; where all of them are 0 the mean stands. Spreads and
+    entropies are those of the members.
+    """
+    found = decompose(probabilities_MNC)
+    median_NC = np.median(np.asarray(probabilities_MNC, np.float64), axis=0)
+    sum_N1 = median_NC.sum(-1, keepdims=True)
+    scaled_NC = np.divide(median_NC, sum_N1, out=found.probabilities_NC.copy(), where=sum_N1 > 0)
+    return found._replace(probabilities_NC=scaled_NC)
 
 
 def member_health(

@@ -6,7 +6,7 @@ A block is norm -> dropout -> weights -> activation, so that dropout stands dire
 layer. Chained, this is DeepJet's order (arXiv:2008.10519): weights -> activation -> norm -> dropout.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal, TypeVar
 
@@ -53,11 +53,21 @@ class BatchNorm(nn.BatchNorm1d):
 
     reduce: Callable[[Tensor], Tensor] | None = None
     """Sums a tensor over the ranks of a distributed training, differentiably; set by the trainer."""
+    real_rows: Mapping[int, Tensor] | None = None
+    """Where members of an ensemble are trained together: of how many rows how many are real. The others come last and
+    only make the members' rows equally many. Set by the trainer."""
 
     def forward(self, x: Tensor, mask_BP: Tensor | None = None) -> Tensor:
         """The input's shape is kept; features are the last axis with a mask, else the second."""
         if not self.training:
             return self._apply_statistics(x, mask_BP is not None, False)
+        if mask_BP is None and self.real_rows is not None:
+            if len(x) not in self.real_rows:
+                raise RuntimeError(
+                    f"batch normalisation over {len(x)} rows that are neither jets nor particles"
+                )
+            mask_R = torch.arange(len(x), device=x.device) < self.real_rows[len(x)]
+            return self._over_real_rows(x, None, mask_R.view(-1, *(1 for _ in x.shape[2:])))
         if mask_BP is None and self.reduce is None:
             return self._apply_statistics(x, False, x.numel() > x.shape[1])
         return self._over_real_rows(x, mask_BP)
@@ -72,12 +82,16 @@ class BatchNorm(nn.BatchNorm1d):
         )  # fmt: skip
         return y.view(x.shape)
 
-    def _over_real_rows(self, x: Tensor, mask_BP: Tensor | None) -> Tensor:
+    def _over_real_rows(self, x: Tensor, mask_BP: Tensor | None, real: Tensor | None = None) -> Tensor:
+        """`real` says in place of a mask which places (all axes but the features) count."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         rows = x.movedim(1, -1) if mask_BP is None else x
-        real = rows.new_ones(rows.shape[:-1]) if mask_BP is None else mask_BP.to(rows.dtype)
+        if real is not None:
+            real = real.to(rows.dtype).expand(rows.shape[:-1])
+        else:
+            real = rows.new_ones(rows.shape[:-1]) if mask_BP is None else mask_BP.to(rows.dtype)
         axes = tuple(range(rows.dim() - 1))
         masked = rows.to(self.running_mean.dtype) * real.unsqueeze(-1)
         sums = torch.cat([real.sum().view(1), masked.sum(axes)])

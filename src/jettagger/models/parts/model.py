@@ -28,6 +28,8 @@ class JetModel(nn.Module):
     """Whether the result depends on the number of padded slots, as in some published networks."""
     order_invariant: bool = True
     """Whether the order of the particles of a jet plays no role."""
+    channels_last: bool = True
+    """Whether images may lie with their channels last in memory; `torch.vmap` knows no such order."""
     inputs: InputSpec
     """What `forward` looks at; anything else in its argument plays no role."""
     outputs: Outputs

@@ -36,7 +36,7 @@ from measuring.processes import started
 from measuring.stopwatch import measured
 
 RATE = 1e-3
-CHECKED = 64
+CHECKED = 24
 """Jets whose logits are compared."""
 
 

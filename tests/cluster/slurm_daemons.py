@@ -116,12 +116,7 @@ def _stop(folder: Path) -> None:
         with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
             daemons.append(psutil.Process(int((folder / f"{name}.pid").read_text())))
     left = [*daemons]
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get("SLURM_CONF") == str(folder / "slurm.conf") and "SLURM_JOB_ID" in (
-                process.environ()
-            ):
-                left.append(process)
+    left += [process for process in psutil.process_iter() if _belongs(process, folder)]
     for process in daemons:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGTERM)
@@ -130,6 +125,17 @@ def _stop(folder: Path) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(left, timeout=10)
+
+
+def _belongs(process: psutil.Process, folder: Path) -> bool:
+    """Whether it is a job, or a step's daemon, which works in the folder and hides its environment."""
+    try:
+        if Path(process.cwd()).is_relative_to(folder):
+            return True
+        environment = process.environ()
+    except psutil.Error:
+        return False
+    return environment.get("SLURM_CONF") == str(folder / "slurm.conf") and "SLURM_JOB_ID" in environment
 
 
 def _free_ports(count: int) -> list[int]:

@@ -11,19 +11,21 @@ from pathlib import Path
 import psutil
 import pytest
 import slurm_daemons
+import torch
 
 from jettagger import configuration
 from jettagger.cluster.records import read_submission
 from jettagger.cluster.status import status_of
 from jettagger.cluster.submission import submit
-from jettagger.files import sha256
+from jettagger.training import checkpoints
 from jettagger.training import run as training
 
 SOURCE = Path(__file__).parents[2] / "src"
 MISSING = slurm_daemons.missing()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
-EPOCHS = 40
+EPOCHS = 120
+"""Enough for each member to be found at work; a few seconds."""
 TRAINING = (
     *("ensemble.members=3", f"training.epochs={EPOCHS}", "training.threads=1", "training.precision=float32"),
     "evaluation.bootstrap=0",
@@ -120,14 +122,17 @@ def test_members_that_are_killed_preempted_or_warned_go_on(here, toy_folder, tmp
         log = (run / "logs" / f"train_{member}_{array}.log").read_text()
         assert log.count(": jettagger train ") == 2, log
         assert epochs(run, member) == list(range(1, EPOCHS + 1))
-    assert len(json.loads((run / "report" / "report.json").read_text())["runs"]) >= 1
+    assert json.loads((run / "tagger" / "card.json").read_text())["members"] == 3
+    assert json.loads((run / "report" / "report.json").read_text())["runs"]
 
     undisturbed = tmp_path / "undisturbed"
-    training.train(
-        configuration.recipe(configuration.load(config, TRAINING)), undisturbed, say=lambda line: None
+    recipe = configuration.recipe(configuration.load(config, TRAINING))
+    training.train(recipe, undisturbed, member=0, say=lambda line: None)
+    one, other = (
+        checkpoints.load_weights(where / "member_0" / checkpoints.BEST) for where in (run, undisturbed)
     )
-    weights = Path("tagger") / "weights.safetensors"
-    assert sha256(run / weights) == sha256(undisturbed / weights)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 STAND_IN = """\
@@ -136,24 +141,26 @@ STAND_IN = """\
 echo "$@" >> "$(dirname "$0")/calls"
 case "$*" in
     *"--member 1"*) exit 2 ;;
+    *"--member 3"*) trap 'echo told >> "$(dirname "$0")/calls"; exit 75' TERM; while true; do sleep 0.1; done ;;
     *--merge*) exit {merge} ;;
 esac
 """
 
 
-@pytest.mark.parametrize(("merge", "evaluated"), [(0, True), (2, False)])
-def test_a_member_that_fails_does_not_stop_the_merge(here, toy_folder, tmp_path, merge, evaluated):
-    program = tmp_path / "python"
+def submit_with_stand_in(toy_folder: Path, folder: Path, merge: int, *overrides: str) -> None:
+    """Jobs that train nothing and end at once, with what Slurm makes of it."""
+    program = folder / "python"
     program.write_text(STAND_IN.format(merge=merge))
     program.chmod(0o755)
+    section = f"{CLUSTER[:-1]}, python: {program}}}"
+    resolve = configuration.resolver(toy_folder / "config.yaml", [*TRAINING, section, *overrides])
+    submit(resolve, folder / "run", scheduler="slurm", say=lambda line: None)
+
+
+@pytest.mark.parametrize(("merge", "evaluated"), [(0, True), (2, False)])
+def test_a_member_that_fails_does_not_stop_the_merge(here, toy_folder, tmp_path, merge, evaluated):
     run = tmp_path / "run"
-    overrides = [*TRAINING, f"{CLUSTER[:-1]}, python: {program}}}"]
-    submit(
-        configuration.resolver(toy_folder / "config.yaml", overrides),
-        run,
-        scheduler="slurm",
-        say=lambda line: None,
-    )
+    submit_with_stand_in(toy_folder, tmp_path, merge)
     wait_for(lambda: finished(run), "all jobs have ended", run, 90)
     calls = (tmp_path / "calls").read_text().splitlines()
     kinds = [
@@ -173,21 +180,16 @@ def test_a_member_that_fails_does_not_stop_the_merge(here, toy_folder, tmp_path,
 
 def test_a_cancelled_job_does_not_come_back(here, toy_folder, tmp_path):
     run = tmp_path / "run"
-    overrides = [*TRAINING, "ensemble.members=1", "training.epochs=100000", CLUSTER]
-    submit(
-        configuration.resolver(toy_folder / "config.yaml", overrides),
-        run,
-        scheduler="slurm",
-        say=lambda line: None,
-    )
+    submit_with_stand_in(toy_folder, tmp_path, 0, "ensemble.members=4")
+    calls = tmp_path / "calls"
+    wait_for(lambda: calls.exists() and "--member 3" in calls.read_text(), "it trains", run, 60)
     submission = read_submission(run)
     assert submission is not None
-    wait_for(lambda: len(epochs(run, 0)) >= 1, "it trains", run)
     subprocess.run(["scancel", *(job.id for job in submission.jobs)], check=True)
     wait_for(lambda: finished(run), "all jobs have ended", run, 60)
-    assert (run / "jobs" / "train.status").read_text() == "75\n"
-    (member,) = status_of(run).runs[0].members
-    assert (member.state, member.reason) == ("interrupted", "the same command goes on")
+    assert calls.read_text().endswith("told\n")
+    assert (run / "jobs" / "train_3.status").read_text() == "75\n"
+    assert calls.read_text().count("--member 3") == 1
 
 
 def test_nothing_is_left_behind(toy_folder):
@@ -208,8 +210,9 @@ def test_nothing_is_left_behind(toy_folder):
     assert not folder.exists()
     left = [
         process.info["cmdline"]
-        for process in psutil.process_iter(["cmdline"])
-        if str(folder) in str(process.info["cmdline"]) or process.info["cmdline"] == ["sleep", "300"]
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if str(folder) in f"{process.info['cmdline']} {process.info['cwd']}"
+        or process.info["cmdline"] == ["sleep", "300"]
     ]
     assert left == []
 

@@ -48,7 +48,7 @@ def test_jobs_wait_for_each_other_and_are_recorded(command, calls, toy_folder, t
     assert (done.status, done.error) == (0, "")
     assert done.out.splitlines() == [
         *("prepare: job 101", "train: job 102, 3 tasks", "merge: job 103", "evaluate: job 104"),
-        f"jettagger status {run}",
+        f"jettagger status '{run}'",
     ]
     jobs = run / "jobs"
     assert words(calls / "sbatch") == [

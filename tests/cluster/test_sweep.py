@@ -2,11 +2,16 @@
 
 import json
 import math
+import os
+import signal
 import statistics
+import threading
+import time
 
 import pytest
 
 from jettagger import configuration
+from jettagger.cluster import sweep_run
 from jettagger.cluster.sweep import checked_points, points
 from jettagger.cluster.sweep_schema import SweepSection
 from jettagger.cluster.sweep_table import as_text, make_table
@@ -116,3 +121,30 @@ def test_a_point_that_fails_leaves_the_others(command, toy_folder, tmp_path):
 def test_a_table_needs_a_sweep(command, toy_folder, tmp_path):
     shown = command("sweep", toy_folder / "config.yaml", "--output", tmp_path, "--table")
     assert (shown.status, shown.error) == (2, f"jettagger: error: {tmp_path} holds no sweep\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_sweep_hands_signals_on_and_stops(command, toy_folder, tmp_path, monkeypatch, number):
+    program = tmp_path / "python"
+    begun = tmp_path / "begun"
+    program.write_text(
+        f"#!/bin/bash\ntrap 'exit 75' {number.name[3:]}\ntouch {begun}\nwhile :; do sleep 0.05; done\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sweep_run.sys, "executable", str(program))
+
+    def interrupt() -> None:
+        while not begun.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    section = "sweep={grid: {model.dropout: [0.1, 0.2]}}"
+    done = command("sweep", toy_folder / "config.yaml", "--output", tmp_path / "s", "--set", section)
+    thread.join()
+    assert done.status == 75
+    assert done.out.endswith("interrupted: the same command goes on\n")
+    assert "point_001" not in done.out
+    assert signal.getsignal(number) is before

@@ -16,5 +16,7 @@ def write(folder: Path, jets: int = 60) -> int:
             columns = jetclass.branches(some, label)
             columns["event_number"] = np.arange(jets) // 2
             columns["jet_mass"] = columns["jet_sdmass"] + np.float32(10)
+            columns["gen_jet_mass"] = columns["jet_mass"] * np.linspace(0.9, 1.1, jets, dtype=np.float32)
+            columns["gen_jet_energy"] = columns["jet_energy"] * np.linspace(1.1, 0.9, jets, dtype=np.float32)
             jetclass.write_file(folder / "data" / "top" / f"{name}_{part}.root", columns)
     return 2 * jets

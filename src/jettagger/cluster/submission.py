@@ -14,6 +14,7 @@ from jettagger.cluster import htcondor, slurm
 from jettagger.cluster.plan import CONFIG, JOBS, Plan, Trained, make_plan
 from jettagger.cluster.records import Scheduler, read_submission, write_submission
 from jettagger.cluster.resolved import Resolve, Resolved
+from jettagger.cluster.script import quoted
 from jettagger.cluster.sweep import PLAN, checked_points, write_sweep
 from jettagger.errors import JettaggerError, unknown_name
 from jettagger.files import check_writable, written_aside
@@ -69,7 +70,7 @@ def submit(
     for job in submission.jobs:
         tasks = f", {len(job.tasks)} tasks" if len(job.tasks) > 1 else ""
         say(f"{job.name}: job {job.id}{tasks}")
-    say(f"jettagger status {run}")
+    say(f"jettagger status {quoted(run)}")
 
 
 def scheduler_named(name: str | None) -> Scheduler | None:
@@ -112,7 +113,7 @@ def _check_run(run: Path, scheduler: Scheduler, *, sweep: bool, again: bool) -> 
         raise JettaggerError(f"--output {run} is a file; a run is a folder")
     if any(not character.isprintable() for character in str(run)):
         raise JettaggerError(f"--output {str(run)!r}: a batch script cannot name this folder")
-    if sweep and any(run.glob("*member_*")):
+    if sweep and any(any(run.glob(pattern)) for pattern in ("member_*", "fold_*")):
         raise JettaggerError(f"{run} holds a run, not a sweep: choose another --output")
     if not sweep and (run / PLAN).exists():
         raise JettaggerError(f"{run} holds a sweep: submit it with --sweep, or choose another --output")

@@ -56,18 +56,27 @@ def run_sweep(
 
 def _train(arguments: list[str]) -> int:
     """The exit status of a command that gets the signals of this process."""
-    with subprocess.Popen([sys.executable, "-m", "jettagger", *arguments]) as child, _handed_on(child):
+    told: list[int] = []
+    started: list[subprocess.Popen[bytes]] = []
+
+    def hand_on(number: int, _: FrameType | None) -> None:
+        told.append(number)
+        for child in started:
+            child.send_signal(number)
+
+    with _handled(hand_on), subprocess.Popen([sys.executable, "-m", "jettagger", *arguments]) as child:
+        early = list(told)
+        started.append(child)
+        for number in early:
+            child.send_signal(number)
         return child.wait()
 
 
 @contextmanager
-def _handed_on(child: "subprocess.Popen[bytes]") -> Iterator[None]:
-    def hand_on(number: int, _: FrameType | None) -> None:
-        child.send_signal(number)
-
-    former = {one: signal.signal(one, hand_on) for one in (signal.SIGTERM, signal.SIGUSR1)}
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    former = {one: signal.signal(one, handler) for one in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
     finally:
-        for one, handler in former.items():
-            signal.signal(one, handler)
+        for one, old in former.items():
+            signal.signal(one, old)

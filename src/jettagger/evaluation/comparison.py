@@ -63,7 +63,7 @@ def compare(runs: Sequence[Predictions], settings: EvaluationSection | None = No
 
 def figures_of(result: Result) -> dict[str, float]:
     """The figures that are compared, by name: `auc`, `accuracy`, …, `log_rejection Top_vs_QCD 0.3`."""
-    figures = {"auc": result.auc.value}
+    figures = {} if result.auc is None else {"auc": result.auc.value}
     for name in _OF_PROBABILITIES:
         measurement: Measurement | None = getattr(result, name)
         if measurement is not None:
@@ -72,6 +72,15 @@ def figures_of(result: Result) -> dict[str, float]:
         for wanted, rejection in pair.rejections.items():
             value = np.nan if rejection.value is None else float(np.log(rejection.value))
             figures[f"{LOG_REJECTION} {pair.name} {wanted:g}"] = value
+    return figures
+
+
+def _of_targets(result: Result) -> dict[str, float]:
+    """The figures of targets whose spread over seeds is given."""
+    figures = {}
+    for one in result.targets:
+        figures[f"bias {one.name}"] = one.residuals.bias.value
+        figures[f"resolution {one.name}"] = one.residuals.resolution.value
     return figures
 
 
@@ -114,6 +123,8 @@ def _replicas(
             for k in group
             for names, statistic in _statistics(runs[k], results[k], settings)
         ]
+        if not statistics:
+            continue
         values = metrics.bootstrap(
             [statistic for _, _, statistic in statistics],
             runs[group[0]].weights_N,
@@ -205,7 +216,7 @@ def _by_pair(figures: Mapping[str, Measurement]) -> dict[str, dict[float, Measur
 
 
 def _seed_spread(unit: _Unit, results: Sequence[Result]) -> SeedSpread:
-    values = [figures_of(result) for result in results if result.name in unit.runs]
+    values = [figures_of(result) | _of_targets(result) for result in results if result.name in unit.runs]
     figures = {}
     for name in values[0]:
         if all(name in one for one in values):

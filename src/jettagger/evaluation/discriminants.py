@@ -29,21 +29,18 @@ class Pair(NamedTuple):
 def check(predictions: Predictions) -> None:
     """Raises JettaggerError for predictions that nothing can be measured with, naming the run."""
     run, classes = predictions.name, predictions.classes
-    jets = len(predictions.labels_N)
+    if not classes and predictions.targets:
+        _check_jets(predictions)
+        return
     if (predictions.scores_N is None) == (predictions.decomposition is None):
         raise ValueError(f"{run}: give either probabilities or scores")
     if len(classes) < 2 or len(set(classes)) != len(classes):
         raise JettaggerError(
             f"{run}: needs at least two different classes, not {', '.join(classes) or 'none'}"
         )
-    if jets == 0:
-        raise JettaggerError(f"{run}: the test sample holds no jets")
+    _check_jets(predictions)
     if predictions.labels_N.min() < 0 or predictions.labels_N.max() >= len(classes):
         raise JettaggerError(f"{run}: a label lies outside the {len(classes)} classes ({', '.join(classes)})")
-    if not np.isfinite(predictions.weights_N).all():
-        raise JettaggerError(
-            f"{run}: {_broken(predictions.weights_N)} of {jets} event weights are NaN or inf"
-        )
     for index, name in enumerate(classes):
         of_class_N = predictions.labels_N == index
         if not of_class_N.any():
@@ -51,6 +48,16 @@ def check(predictions: Predictions) -> None:
         if not predictions.weights_N[of_class_N].sum() > 0:
             raise JettaggerError(f"{run}: the event weights of class '{name}' do not sum to more than 0")
     _check_outputs(predictions)
+
+
+def _check_jets(predictions: Predictions) -> None:
+    run, jets = predictions.name, len(predictions.labels_N)
+    if jets == 0:
+        raise JettaggerError(f"{run}: the test sample holds no jets")
+    if not np.isfinite(predictions.weights_N).all():
+        raise JettaggerError(
+            f"{run}: {_broken(predictions.weights_N)} of {jets} event weights are NaN or inf"
+        )
 
 
 def _check_outputs(predictions: Predictions) -> None:

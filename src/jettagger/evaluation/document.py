@@ -11,6 +11,7 @@ import numpy as np
 
 from jettagger import __version__
 from jettagger.advice import advise_members
+from jettagger.evaluation.regression import TargetResult
 from jettagger.evaluation.results import Difference, Evaluation, PairResult, Result, SeedSpread
 from jettagger.metrics import Measurement
 
@@ -70,6 +71,7 @@ def _run(result: Result, bootstrap_errors: Mapping[str, float]) -> dict[str, Any
         "confusion": _matrix(result, "fraction_CC"),
         "confusion_error": _matrix(result, "error_CC"),
         "uncertainty": _uncertainty(result),
+        "targets": {one.name: _target(one) for one in result.targets},
         "member_spread": {pair.name: _member_spread(pair) for pair in result.pairs if len(pair.member_auc_M)},
         "mass_sculpting": {
             pair.name: {
@@ -81,7 +83,7 @@ def _run(result: Result, bootstrap_errors: Mapping[str, float]) -> dict[str, Any
             if pair.mass is not None
         },
         "bootstrap_error": {name: plain(error) for name, error in bootstrap_errors.items()},
-        "training": list(advise_members(result.history, len(result.classes))),
+        "training": list(advise_members(result.history, result.guessing)),
         "notes": list(result.notes),
     }
 
@@ -130,6 +132,28 @@ def _uncertainty(result: Result) -> dict[str, dict[str, float | None]]:
             "error_at_80_coverage": plain(one.error_at_80),
         }
         for name, one in result.uncertainty.items()
+    }
+
+
+def _target(one: TargetResult) -> dict[str, Any]:
+    pulls = one.pulls
+    figures = {
+        "bias": one.residuals.bias,
+        "resolution": one.residuals.resolution,
+        "rmse": one.residuals.rmse,
+        "pull_mean": None if pulls is None else pulls.mean,
+        "pull_width": None if pulls is None else pulls.width,
+        "coverage_68": None if pulls is None else pulls.coverage_68,
+        "coverage_95": None if pulls is None else pulls.coverage_95,
+    }
+    quantiles = _with_errors({f"{level:g}": found for level, found in one.quantile_coverage.items()})
+    intervals = _with_errors({f"{width:g}": found for width, found in one.interval_coverage.items()})
+    return {
+        "n_jets": one.n_jets,
+        "error": one.error,
+        **_with_errors(figures),
+        "quantile_coverage": quantiles,
+        "interval_coverage": intervals,
     }
 
 

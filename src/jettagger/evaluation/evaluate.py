@@ -13,6 +13,7 @@ from jettagger.evaluation.discriminants import check, pairs_of, rankings_against
 from jettagger.evaluation.mistakes import uncertainties
 from jettagger.evaluation.pairs import measure_pair
 from jettagger.evaluation.predictions import Predictions
+from jettagger.evaluation.regression import regression
 from jettagger.evaluation.results import PairResult, Result
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.metrics import CalibrationCurve, Measurement
@@ -26,7 +27,9 @@ def evaluate(predictions: Predictions, settings: EvaluationSection | None = None
     """Everything that is reported of one run. Raises JettaggerError where nothing can be measured."""
     settings = EvaluationSection() if settings is None else settings
     check(predictions)
-    pairs = tuple(measure_pair(predictions, pair, settings) for pair in pairs_of(predictions, settings))
+    wanted = pairs_of(predictions, settings) if predictions.classes else []
+    pairs = tuple(measure_pair(predictions, pair, settings) for pair in wanted)
+    signal = pairs[0].signal if pairs else ""
     labels_N, weights_N = predictions.labels_N, predictions.weights_N
     decomposition = predictions.decomposition
     p_NC = None if decomposition is None else decomposition.probabilities_NC
@@ -45,8 +48,8 @@ def evaluate(predictions: Predictions, settings: EvaluationSection | None = None
         n_jets=len(labels_N),
         n_effective=metrics.effective_entries(weights_N),
         n_jets_of_class=tuple(int((labels_N == k).sum()) for k in range(len(predictions.classes))),
-        samples=1 if decomposition is None else decomposition.samples,
-        auc=_overall_auc(predictions, pairs),
+        samples=_samples(predictions),
+        auc=_overall_auc(predictions, pairs) if pairs else None,
         accuracy=of_probabilities(metrics.accuracy),
         nll=of_probabilities(metrics.nll),
         brier=of_probabilities(metrics.brier),
@@ -54,16 +57,24 @@ def evaluate(predictions: Predictions, settings: EvaluationSection | None = None
         ece_floor=None if p_NC is None else metrics.ece_floor(p_NC.max(-1), weights_N, bins),
         adaptive_ece=of_probabilities(metrics.adaptive_ece, bins),
         classwise_ece=of_probabilities(metrics.classwise_ece, bins),
-        signal_ece=_signal_ece(p_NC, predictions, pairs[0].signal, bins),
+        signal_ece=_signal_ece(p_NC, predictions, signal, bins),
         confusion=None if p_NC is None else metrics.confusion(p_NC, labels_N, weights_N),
-        calibration=_calibration(p_NC, predictions, pairs[0].signal, bins),
+        calibration=_calibration(p_NC, predictions, signal, bins),
         pairs=pairs,
         uncertainty=uncertainties(predictions),
+        targets=regression(predictions),
+        guessing=predictions.guessing,
         history=predictions.history,
         n_parameters=predictions.n_parameters,
         training_seconds=predictions.training_seconds,
         notes=tuple(_notes(predictions, pairs, settings)),
     )
+
+
+def _samples(predictions: Predictions) -> int:
+    if predictions.decomposition is not None:
+        return predictions.decomposition.samples
+    return next((one.samples for one in predictions.targets.values()), 1)
 
 
 def _overall_auc(predictions: Predictions, pairs: tuple[PairResult, ...]) -> Measurement:
@@ -100,7 +111,8 @@ def _calibration(
 
 def _notes(predictions: Predictions, pairs: tuple[PairResult, ...], settings: EvaluationSection) -> list[str]:
     notes = []
-    for purpose, variable in (("efficiency against pT", settings.pt), ("mass spectrum", settings.mass)):
+    drawn = (("efficiency against pT", settings.pt), ("mass spectrum", settings.mass))
+    for purpose, variable in drawn if pairs else ():
         if variable is not None and variable not in predictions.spectators:
             notes.append(f"no {purpose}: '{variable}' is not among the spectators")
     if (negative := int((predictions.weights_N < 0).sum())) > 0:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from jettagger.advice import Epoch
 from jettagger.uncertainty.decomposition import Decomposition
+from jettagger.uncertainty.regression import TargetPrediction
 
 Cost = Mapping[str, float | str]
 """`seconds`, `jets`, `flops`, `watt_hours`; `energy` (measured, estimated, partly measured) and `how` in words."""
@@ -35,9 +36,13 @@ class Predictions:
     scores_N: NDArray[np.float64] | None = None
     """For a baseline that gives a discriminant and no probability (a cut): larger is more like `signal`."""
     decomposition: Decomposition | None = None
-    """Mean probabilities with spreads; None if and only if `scores_N` is given."""
+    """Mean probabilities with spreads; None for a cut, which gives `scores_N`, and without classes."""
     members_MNC: NDArray[np.float32] | None = None
     """Each member's probabilities; None for MC dropout and baselines."""
+    targets: Mapping[str, TargetPrediction] = field(default_factory=dict)
+    """What is said of each regression target."""
+    truths: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+    """The targets themselves; NaN where one is unknown."""
     spectators: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
     """Variables that the tagger did not see, such as `jet_pt` in GeV."""
     group: str | None = None
@@ -46,6 +51,8 @@ class Predictions:
     """Seed of the training."""
     history: Sequence[Sequence[Epoch]] = ()
     """For each member the epochs of its training."""
+    guessing: int | None = None
+    """Classes where the loss of a guess is ln(classes), which advice compares with; None for other losses."""
     n_parameters: int | None = None
     """Trainable parameters of one member."""
     training_seconds: float | None = None

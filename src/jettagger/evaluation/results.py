@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from jettagger.advice import Epoch
 from jettagger.evaluation.predictions import Cost, Evaluated
+from jettagger.evaluation.regression import TargetResult
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.metrics import (
     CalibrationCurve,
@@ -146,8 +147,8 @@ class Result:
     """In the order of the classes."""
     samples: int
     """Members or dropout passes that the mean was taken over; 1 for a single network or a cut."""
-    auc: Measurement
-    """Of the pair; macro average of each class against the rest for more than two classes."""
+    auc: Measurement | None
+    """None without classes. Of the pair; macro average of each class against the rest for more than two classes."""
     accuracy: Measurement | None
     """Fraction whose most probable class is the true one."""
     nll: Measurement | None
@@ -172,6 +173,10 @@ class Result:
     """Pairs of classes that the settings ask for."""
     uncertainty: Mapping[str, UncertaintyResult]
     """By measure: `total_entropy`, `mutual_information`, `expected_entropy`, `std`, `discriminant_std`."""
+    targets: tuple[TargetResult, ...]
+    """Regression; empty for a classifier."""
+    guessing: int | None
+    """Classes where the loss of a guess is ln(classes); None for other losses."""
     history: Sequence[Sequence[Epoch]]
     """For each member the epochs of its training."""
     n_parameters: int | None

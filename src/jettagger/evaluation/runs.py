@@ -25,6 +25,7 @@ from jettagger.data.schema import ClassSection
 from jettagger.errors import JettaggerError
 from jettagger.evaluation.predictions import Evaluated, Predictions
 from jettagger.models.parts.dropout import dropout_layers
+from jettagger.outputs.schema import ClassLossSection
 from jettagger.tagger import BATCH, Network, Scores, Tagger
 from jettagger.uncertainty.decomposition import decompose
 from jettagger.uncertainty.ensemble import median_decomposition
@@ -66,7 +67,7 @@ class ScoredJets(NamedTuple):
         """The class of each jet."""
         return self.prepared.labels_J[self.rows].astype(np.int64)
 
-    def picked(self, columns: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    def picked(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Columns of the dataset, of these jets."""
         return {name: values[self.rows] for name, values in columns.items()}
 
@@ -92,6 +93,11 @@ def open_runs(paths: Sequence[Path], *, device: str = "cpu", mean_over_folds: bo
             raise JettaggerError(
                 f"{path} has the classes {', '.join(loaded.classes)}, {paths[0]} has "
                 f"{', '.join(runs[0].tagger.classes)}: they cannot be compared"
+            )
+        if not loaded.classes and loaded.targets != runs[0].tagger.targets:
+            raise JettaggerError(
+                f"{path} has the targets {', '.join(loaded.targets)}, {paths[0]} has "
+                f"{', '.join(runs[0].tagger.targets)}: they cannot be compared"
             )
     return runs
 
@@ -279,7 +285,7 @@ def _check_samples(run: Run, samples: Samples) -> None:
     known = [
         condition.sample for condition in classes if isinstance(condition, ClassSection) and condition.sample
     ]
-    if len(known) == len(classes) and not all(name in known for name in samples):
+    if known and len(known) == len(classes) and not all(name in known for name in samples):
         allowed = " and ".join(f"--data {name}=FILES" for name in known)
         raise JettaggerError(
             f"--data: the classes of {run.name} are samples; say which files are which: {allowed}"
@@ -306,9 +312,12 @@ def _predictions(
     trained = run.tagger.card.get("trainings", [])
     network = replace(
         common,
-        decomposition=scores.decomposition,
-        members_MNC=scores.members_MJC,
+        decomposition=scores.decomposition if run.tagger.classes else None,
+        members_MNC=scores.members_MJC if run.tagger.classes else None,
+        targets=scores.targets,
+        truths=jets.picked(prepared.targets),
         group=group,
+        guessing=_guessing(run),
         history=_history(run),
         n_parameters=sum(p.numel() for p in run.tagger.members[0].parameters()),
         training_seconds=sum(t["seconds"] for t in trained) if trained else None,
@@ -322,12 +331,13 @@ def _predictions(
             group=None if group is None else group + kind,
             cost=run.tagger.card.get("cost"),
         )
-        found = [_single(network, scores, run), whole]
+        first_alone = _scores(run.tagger.first_members(), jets).targets if scores.targets else {}
+        found = [replace(_single(network, scores, run), targets=first_alone), whole]
         if members >= MEDIAN_MEMBERS and run.tagger.card.get("problems") and run.tagger.classes:
             assert scores.members_MJC is not None
             name = f"{run.name} (median of {members})"
             median = median_decomposition(scores.members_MJC)
-            alone = replace(whole, name=name, members_MNC=None, history=(), group=None, cost=None)
+            alone = replace(whole, name=name, members_MNC=None, targets={}, history=(), group=None, cost=None)
             found.append(replace(alone, decomposition=median))
     if mc_dropout:
         found += _mc_dropout(
@@ -345,6 +355,14 @@ def _scores(scorer: Tagger, jets: ScoredJets, *, mc_dropout: int = 0) -> Scores:
         return (batch.inputs for batch in batches.epoch(0))
 
     return scorer.run_rows(len(jets.rows), inputs_of, jets.fold_J, mc_dropout=mc_dropout)
+
+
+def _guessing(run: Run) -> int | None:
+    """See `Predictions.guessing`."""
+    training = run.document.get("training") or {}
+    loss = ClassLossSection.model_validate(training.get("loss") or {}).name
+    entropy = loss in ("cross_entropy", "binary_cross_entropy") and not training.get("decorrelate")
+    return len(run.tagger.classes) if entropy and not run.tagger.targets else None
 
 
 def _unsound(run: Run) -> tuple[str, ...]:
@@ -381,8 +399,8 @@ def _single(network: Predictions, scores: Scores, run: Run) -> Predictions:
     seconds = network.training_seconds
     return replace(
         network,
-        decomposition=decompose(first),
-        members_MNC=first,
+        decomposition=None if network.decomposition is None else decompose(first),
+        members_MNC=None if network.members_MNC is None else first,
         history=histories,
         training_seconds=None if seconds is None else seconds / len(scores.members_MJC),
     )
@@ -394,8 +412,10 @@ def _mc_dropout(
     if not any(layer.p > 0 for _, layer in dropout_layers(run.tagger.members[0])):
         say(f"{run.name}: no MC dropout, since its network has no dropout")
         return []
-    decomposition = _scores(run.tagger.first_members(), jets, mc_dropout=passes).decomposition
-    return [replace(common, name=f"{run.name} (MC dropout)", decomposition=decomposition)]
+    scores = _scores(run.tagger.first_members(), jets, mc_dropout=passes)
+    decomposition = None if common.decomposition is None else scores.decomposition
+    name = f"{run.name} (MC dropout)"
+    return [replace(common, name=name, decomposition=decomposition, targets=scores.targets)]
 
 
 def _baselines(run: Run, jets: ScoredJets, common: Predictions) -> list[Predictions]:

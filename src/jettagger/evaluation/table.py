@@ -15,7 +15,17 @@ def format_table(results: Sequence[Result]) -> str:
 
     With several pairs of classes a last line says which one the rejections are of.
     """
-    rows = headline(results)
+    if not results[0].classes:
+        return _aligned(targets_rows(results))
+    text = _aligned(headline(results))
+    if len(results[0].pairs) > 1:
+        text += f"\nR: {results[0].headline.signal} against {results[0].headline.background}"
+    if any(result.targets for result in results):
+        text += "\n\n" + _aligned(targets_rows(results))
+    return text
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -23,8 +33,6 @@ def format_table(results: Sequence[Result]) -> str:
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
-    if len(results[0].pairs) > 1:
-        lines.append(f"R: {results[0].headline.signal} against {results[0].headline.background}")
     return "\n".join(lines)
 
 
@@ -47,6 +55,22 @@ def headline(results: Sequence[Result]) -> list[list[str]]:
                 str(result.n_jets),
             ]
         )
+    return rows
+
+
+def targets_rows(results: Sequence[Result]) -> list[list[str]]:
+    """The figures of regression targets, one line a run and target; the first row holds the titles."""
+    rows = [
+        ["run", "target", "bias", "resolution", "RMSE", "pull mean", "pull width", "68 %", "95 %", "jets"]
+    ]
+    for result in results:
+        for one in result.targets:
+            pulls = one.pulls
+            of_pulls = (None,) * 4 if pulls is None else pulls
+            between = (one.interval_coverage.get(level) for level in (0.68, 0.95))
+            covered = of_pulls[2:] if not one.interval_coverage else tuple(between)
+            cells = (*one.residuals, *of_pulls[:2], *covered)
+            rows.append([result.name, one.name, *map(format_measurement, cells), str(one.n_jets)])
     return rows
 
 

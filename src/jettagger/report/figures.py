@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jettagger.evaluation.results import Evaluation, Result
 from jettagger.report.class_figures import calibration_drawing, confusion_drawing, scores_drawing
 from jettagger.report.jet_figures import mass_drawing, pt_drawing
+from jettagger.report.regression_figures import pull_drawings, residual_drawings
 from jettagger.report.roc_figures import roc_drawing, significance_drawing
 from jettagger.report.style import Drawing, freeze, hep_style
 from jettagger.report.training_figures import training_drawing
@@ -30,6 +31,8 @@ def draw(evaluation: Evaluation) -> list[Drawing]:
         for pair in pairs:
             drawings.append(pt_drawing(results, pair, label))
             drawings.append(mass_drawing(results, pair, label))
+        drawings.extend(residual_drawings(results, label))
+        drawings.extend(pull_drawings(results, label))
         drawings.append(training_drawing(results, label))
         drawings.extend(uncertainty_drawings(results, label))
         drawings.append(coverage_drawing(results, label))

@@ -24,6 +24,7 @@ _SECTIONS = (
     ("scores", "Scores and classes", ("scores_", "confusion")),
     ("calibration", "Calibration", ("calibration",)),
     ("jets", "Against pT and mass", ("pt_", "mass_")),
+    ("regression", "Regression", ("residuals_", "pulls_")),
     ("training", "Training", ("training",)),
     ("uncertainty", "Uncertainty", ("uncertainty_", "coverage")),
 )
@@ -110,6 +111,12 @@ _DEFINITIONS = (
         "but for the factor "
         "M/(M−1) that corrects the mutual information for the number of members.",
     ),
+    (
+        "Regression",
+        "Residual: prediction − truth. Bias: its mean; resolution: half the width of its central 68 %. Pull: residual "
+        "over the error that the network gives; its width is 1 where errors are right. 68 %, 95 %: fraction of jets "
+        "within 1 and 1.96 errors, or between the quantiles of that distance.",
+    ),
     ("Weights", "Event weights enter every figure, errors use Σw². Training weights enter none."),
 )
 
@@ -171,6 +178,7 @@ def _opening(evaluation: Evaluation, title: str) -> str:
         f"{count:,} {name}".replace(",", "\u202f")
         for name, count in zip(first.classes, first.n_jets_of_class, strict=True)
     )
+    counts = counts or f"{first.n_jets:,}".replace(",", "\u202f")
     links = "".join(f'<a href="#{anchor}">{heading}</a>' for anchor, heading, _ in _SECTIONS)
     return (
         f'<header>\n<h1>{escape(title)}</h1>\n<p class="lead">{len(evaluation.results)} '
@@ -180,17 +188,21 @@ def _opening(evaluation: Evaluation, title: str) -> str:
 
 
 def _headline(evaluation: Evaluation) -> str:
-    headline = evaluation.results[0].headline
-    parts = [tables.headline_table(evaluation)]
-    parts.append(
-        f'<p class="small">R(ε): rejection of {escape(headline.background)} at a {escape(headline.signal)} '
-        "efficiency of ε. Errors are one standard deviation from the finite test sample, figures rounded to "
-        "two digits of their error.</p>"
-    )
+    parts = []
+    headline = evaluation.results[0].headline if evaluation.results[0].classes else None
+    if headline is None:
+        parts.append(tables.targets_table(evaluation.results))
+    else:
+        parts.append(tables.headline_table(evaluation))
+        parts.append(
+            f'<p class="small">R(ε): rejection of {escape(headline.background)} at a {escape(headline.signal)} '
+            "efficiency of ε. Errors are one standard deviation from the finite test sample, figures rounded to "
+            "two digits of their error.</p>"
+        )
     parts.extend(f'<p class="note">{escape(note)}</p>' for note in evaluation.notes)
     for result in evaluation.results:
         parts.extend(f'<p class="note">{escape(result.name)}: {escape(note)}</p>' for note in result.notes)
-    if evaluation.differences:
+    if evaluation.differences and headline is not None:
         reference = evaluation.differences[0].reference
         parts.append(f"<h3>Compared with {escape(reference)}</h3>")
         parts.append(tables.differences_table(evaluation.differences, headline.name))
@@ -218,6 +230,8 @@ def _roc_words(evaluation: Evaluation) -> str:
                 "drawn.</p>"
             )
     for result in evaluation.results:
+        if not result.pairs:
+            continue
         pair = result.headline
         if len(pair.member_auc_M) > 1:
             single = format_measurement(_mean_and_std(pair.member_auc_M))
@@ -247,7 +261,13 @@ def _uncertainty_words(evaluation: Evaluation) -> str:
     return tables.uncertainty_table(measured) if measured else ""
 
 
+def _regression_words(evaluation: Evaluation) -> str:
+    beside = any(result.classes and result.targets for result in evaluation.results)
+    return tables.targets_table(evaluation.results) if beside else ""
+
+
 _EXTRAS: dict[str, Callable[[Evaluation], str]] = {
+    "regression": _regression_words,
     "roc": _roc_words,
     "calibration": _calibration_words,
     "training": _training_words,

@@ -20,6 +20,7 @@ from jettagger.evaluation.schema import EvaluationSection
 from jettagger.evaluation.table import format_table
 from jettagger.files import check_writable
 from jettagger.report.page import write_report
+from jettagger.uncertainty.columns import target_columns
 
 
 def evaluate_runs(
@@ -80,8 +81,9 @@ def _columns(predictions: Sequence[Predictions]) -> dict[str, NDArray[Any]]:
     """One row a jet: what it is, and what each run says of it."""
     first = predictions[0]
     columns: dict[str, NDArray[Any]] = {
-        "label": first.labels_N,
+        **({"label": first.labels_N} if first.classes else {}),
         "weight": first.weights_N,
+        **{f"true_{name}": values_N for name, values_N in first.truths.items()},
         **first.spectators,
     }
     for run, name in zip(predictions, _prefixes([run.name for run in predictions]), strict=True):
@@ -94,4 +96,6 @@ def _columns(predictions: Sequence[Predictions]) -> dict[str, NDArray[Any]]:
                 )
                 columns[f"{name}_std_{label}"] = np.ascontiguousarray(run.decomposition.std_NC[:, index])
             columns[f"{name}_mutual_information"] = run.decomposition.mutual_information_N
+        for target, predicted in run.targets.items():
+            columns |= {f"{name}_{key}": x for key, x in target_columns(target, predicted).items()}
     return columns

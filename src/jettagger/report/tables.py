@@ -8,7 +8,14 @@ import numpy as np
 
 from jettagger.evaluation.mistakes import MEASURES
 from jettagger.evaluation.results import Difference, Evaluation, Result, SeedSpread
-from jettagger.evaluation.table import NOTHING, format_measurement, format_rejection, headline, rounded_to
+from jettagger.evaluation.table import (
+    NOTHING,
+    format_measurement,
+    format_rejection,
+    headline,
+    rounded_to,
+    targets_rows,
+)
 from jettagger.metrics import Measurement
 
 _NAMES = {"auc": "AUC", "accuracy": "accuracy", "nll": "NLL", "brier": "Brier", "ece": "ECE"}
@@ -32,6 +39,11 @@ def headline_table(evaluation: Evaluation) -> str:
     rows = headline(evaluation.results)
     same = len({result.n_jets for result in evaluation.results}) == 1
     return html_table([row[:-1] for row in rows] if same else rows)
+
+
+def targets_table(results: Sequence[Result]) -> str:
+    """The figures of regression targets."""
+    return html_table(targets_rows(results))
 
 
 def pairs_table(results: Sequence[Result]) -> str:

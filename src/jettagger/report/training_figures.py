@@ -52,7 +52,7 @@ def training_words(results: Sequence[Result]) -> list[tuple[str, tuple[str, ...]
     return [
         (result.name, sentences)
         for result in results
-        if (sentences := (*advise_members(result.history, len(result.classes)), *_cost_words(result.cost)))
+        if (sentences := (*advise_members(result.history, result.guessing), *_cost_words(result.cost)))
     ]
 
 

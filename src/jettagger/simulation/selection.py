@@ -190,6 +190,7 @@ def _table(
         **{f"jet_tau{axes + 1}": shape.tau[:, axes] for axes in range(MAX_AXES)},
         "gen_jet_pt": truth.pt,
         "gen_jet_mass": _mass(truth),
+        "gen_jet_energy": truth.energy,
         "gen_weight": block.weight[jets.event],
     }
     label = PROCESSES[options.process].label

@@ -165,6 +165,26 @@ def find_lr(
 
 
 @app.command()
+def spread(
+    config: ConfigFile,
+    set_: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Runs and table [default: spread/<config name>]."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an earlier one stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Train ensembles that differ in one source each, and print what each contributes to their spread."""
+    from jettagger import configuration
+    from jettagger.training.spread import measure_spread
+
+    recipe = configuration.recipe(configuration.load(config, set_ or ()))
+    folder = output or Path("spread") / config.stem
+    measure_spread(recipe, folder, resume=resume, overwrite=overwrite, say=_say)
+
+
+@app.command()
 def evaluate(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN_OR_BUNDLE...", help="Runs or bundles to compare.")

@@ -8,6 +8,7 @@ from jettagger import configuration
 from jettagger.data.batches import Batches
 from jettagger.errors import JettaggerError
 from jettagger.training import run
+from jettagger.training.execution import not_vectorised
 from jettagger.training.schema import TrainingSection
 
 DESCENT = (
@@ -44,6 +45,13 @@ def test_jets_pass_in_parts():
     asked = TrainingSection.model_validate({"batch_size": "all", "accumulate": 3})
     assert asked.for_jets(5000).accumulate == 3
     assert TrainingSection().for_jets(5000) == TrainingSection()
+
+
+def test_members_take_turns():
+    """In one pass all jets would go through all networks at once."""
+    assert not_vectorised(TrainingSection()) is None
+    words = "passes the jets in parts, which is only known to the loop"
+    assert words in str(not_vectorised(TrainingSection.model_validate({"batch_size": "all"})))
 
 
 def test_more_than_memory_should_hold(toy_folder, tmp_path, monkeypatch):

@@ -101,6 +101,8 @@ def not_vectorised(section: TrainingSection) -> str | None:
     for name, field in TrainingSection.model_fields.items():
         if name not in KNOWN and getattr(section, name) != field.get_default(call_default_factory=True):
             return f"training.{name} is only known to the loop"
+    if section.batch_size == "all":
+        return "training.batch_size: all passes the jets in parts, which is only known to the loop"
     return None
 
 

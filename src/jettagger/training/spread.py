@@ -106,8 +106,8 @@ def measure_spread(
     members = recipe.ensemble.members
     if members < 2:
         raise JettaggerError(
-            f"ensemble.members: {members} network has no spread: --members 5, for example (the spread of 5 is known to"
-            " a third, that of 20 to a sixth)"
+            f"ensemble.members: {members} network has no spread: --set ensemble.members=5, for example (the spread"
+            " of 5 is known to a third, that of 20 to a sixth)"
         )
     if recipe.data.data.folds is not None:
         raise JettaggerError("data.folds: the spread is measured on common test jets: leave folds out")

@@ -104,7 +104,7 @@ def _loss_problems(config: Config) -> list[Problem]:
     """A loss of the classes where there are none, or not as many as it takes."""
     training, classes = config.training, len(config.classes)
     problems = []
-    if not classes and "loss" in training.model_fields_set:
+    if not classes and training.loss != TrainingSection.model_fields["loss"].default:
         message = "is for classes, and there are none: each target has its loss in `targets`"
         problems.append(Problem(("training", "loss"), message, (("classes",),)))
     if not classes and training.label_smoothing > 0:

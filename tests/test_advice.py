@@ -155,3 +155,13 @@ def test_members_are_counted():
         "1 of 2 members: always clipped. Member 1: From"
     )
     assert advise_members([good]) == (diagnose(good).sentence,)
+
+
+def test_trainings_are_named_as_in_their_run():
+    good, bad = history(FALLING, FALLING + 0.01), history(FALLING - 0.001 * EPOCHS, TURNING)
+    names = ["member 1", "member 3", "member 4"]
+    assert advise_members([good, [], bad], 2, names)[1].startswith("1 of 2 members: overfitting. Member 4: ")
+    names = ["fold 0, member 1", "fold 1, member 0"]
+    assert advise_members([good, bad], 2, names)[1].startswith(
+        "1 of 2 trainings: overfitting. Fold 1, member 0: "
+    )

@@ -69,17 +69,33 @@ def diagnose(history: Sequence[Epoch], classes: int | None = None) -> Advice:
     return found or _converged(train, validation)
 
 
-def advise_members(histories: Sequence[Sequence[Epoch]], classes: int | None = None) -> tuple[str, ...]:
-    """Sentences on all members: the count of each verdict, then the first member's reasons for each."""
-    found = [advise(history, classes) for history in histories if len(history) > 0]
+def advise_members(
+    histories: Sequence[Sequence[Epoch]], classes: int | None = None, names: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Sentences on all members: the count of each verdict, then the first member's reasons for each.
+
+    `names` says which trainings they are (`member 3`, `fold 1, member 0`); by default members 0, 1, ….
+    """
+    names = names or [f"member {number}" for number in range(len(histories))]
+    found = {
+        name: advise(history, classes)
+        for name, history in zip(names, histories, strict=True)
+        if len(history) > 0
+    }
     if len(found) < 2:
-        return tuple(one.sentence for one in chain.from_iterable(found))
+        return tuple(one.sentence for one in chain.from_iterable(found.values()))
+    several = "trainings" if any("fold" in name for name in found) else "members"
     sentences = []
-    for verdict, count in Counter(one.verdict for one in chain.from_iterable(found)).most_common():
+    for verdict, count in Counter(one.verdict for one in chain.from_iterable(found.values())).most_common():
         first, reasons = next(
-            (k, one.sentence) for k, several in enumerate(found) for one in several if one.verdict == verdict
+            (name, one.sentence)
+            for name, advices in found.items()
+            for one in advices
+            if one.verdict == verdict
         )
-        sentences.append(f"{count} of {len(found)} members: {verdict}. Member {first}: {reasons}")
+        sentences.append(
+            f"{count} of {len(found)} {several}: {verdict}. {first[0].upper()}{first[1:]}: {reasons}"
+        )
     return tuple(sentences)
 
 

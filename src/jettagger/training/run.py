@@ -214,7 +214,8 @@ def _train_pieces(
 
 def _say_advice(results: Sequence[MemberResult], fold: int | None, classes: int | None, say: Say) -> None:
     histories = [[asdict(record) for record in result.history] for result in results]
-    for sentence in advise_members(histories, classes):
+    names = [outcome.piece_name(None, result.member) for result in results]
+    for sentence in advise_members(histories, classes, names):
         say(sentence if fold is None else f"fold {fold}: {sentence}")
 
 

@@ -156,11 +156,12 @@ def _begin(
     _check_same_config(recipe, sides, output, kept)
     if overwrite:
         _clear(recipe, output, chosen)
-    _write_config(recipe, output)
     for fold in sides:
         for note in weights_of(fold).notes:
             say(f"  {note}")
+    for fold in sides:
         _fit_baselines(recipe, sides[fold], weights_of(fold), fold_folder(output, fold), say)
+    _write_config(recipe, output)
 
 
 def _check_any(results: Sequence[MemberResult], standing: outcome.Standing) -> None:

@@ -143,6 +143,13 @@ def test_noise_alone_is_no_overfitting():
     assert verdicts.count("overfitting") <= 2
 
 
+@pytest.mark.parametrize("scatter", [0.0, 2e-4, 5e-3])
+def test_a_loss_that_stays_at_chance_says_nothing_of_the_rate(scatter):
+    rng = np.random.default_rng(1)
+    verdicts = [diagnose(history(np.log(2) + scatter * rng.normal(size=20)), 2).verdict for _ in range(50)]
+    assert verdicts.count("underfitting") >= 48
+
+
 def test_members_are_counted():
     good, bad = history(FALLING, FALLING + 0.01), history(FALLING - 0.001 * EPOCHS, TURNING)
     sentences = advise_members([good, bad, good], classes=2)

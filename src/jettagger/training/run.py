@@ -165,10 +165,10 @@ def _begin(
             check_tree_weights(_training_rows(sides[fold], weights_of(fold))[1])
     if overwrite:
         _clear(recipe, output, chosen)
-    _write_config(recipe, output)
     if trees is not None:
         for fold in sides:
             _fit_baselines(recipe, trees, sides[fold], weights_of(fold), fold_folder(output, fold), say)
+    _write_config(recipe, output)
 
 
 def _check_any(results: Sequence[MemberResult], standing: outcome.Standing) -> None:

@@ -51,12 +51,13 @@ def advise(history: Sequence[Epoch], classes: int | None = None) -> tuple[Advice
 def diagnose(history: Sequence[Epoch], classes: int | None = None) -> Advice:
     """Reads one member's epochs; `classes` gives the loss of a constant guess, ln(classes).
 
-    In this order: a loss that is not finite; fewer than 4 epochs; a training loss that ends more than
-    0.2 % (and four times its scatter) above where it began, or that rose in more than 30 % of the epochs by more than
-    2 %; a training loss that fell by less than a quarter, in nine epochs of ten, and for each unit of learning rate nearly as fast in the second half of the epochs
-    as in the first; a training loss that stays above 90 % of ln(classes); a validation loss that ended more than 2 %
-    (and three times its scatter) above its best, both averaged over a tenth of the epochs, while the training loss
-    went on falling; a validation loss that fell by more than 1 % in the last fifth of the epochs; else converged.
+    In this order: a loss that is not finite; fewer than 4 epochs; a training loss that ends more than 0.2 % (and four
+    times its scatter) above where it began, or that rose in more than 30 % of the epochs by more than 2 %; a training
+    loss that fell by less than a quarter, in nine epochs of ten, and for each unit of learning rate nearly as fast in
+    the second half of the epochs as in the first; a training loss that stays above 90 % of ln(classes); a validation
+    loss that ended more than 2 % (and three times its scatter) above its best, both averaged over a tenth of the
+    epochs, while the training loss went on falling; a validation loss that fell by more than 1 % in the last fifth of
+    the epochs; else converged.
     """
     train, validation = _column(history, "train_loss"), _column(history, "validation_loss")
     broken = _first_broken(history)

@@ -1,6 +1,7 @@
 """Ensembles through `train`: how members are trained, what is kept of it, what is drawn anew for each."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from jettagger import configuration
+from jettagger import configuration, metrics
+from jettagger.data.batches import Batches
 from jettagger.errors import JettaggerError
+from jettagger.tagger import BATCH, Network, load
 from jettagger.training import members, run, vectorised
 from jettagger.training.checkpoints import load_weights
+from jettagger.training.health import scored_validation
 from jettagger.training.interruption import Interrupted
 from jettagger.training.outcome import read_failure
 from jettagger.training.sides import prepare_sides
@@ -210,6 +214,31 @@ def test_each_source_varies_alone(toy_folder: Path, tmp_path: Path, source: str)
     train(toy_folder, tmp_path / "plain", MLP, "ensemble.members=1")
     same = all(torch.equal(x, first[name]) for name, x in best(tmp_path / "plain", 0).items())
     assert same == (source != "sample"), "member 0 is the single training, but for a sample of its own"
+
+
+def test_each_network_scores_the_validation_jets_of_its_own_split(
+    toy_folder: Path, tmp_path: Path, sides: Any
+) -> None:
+    recipe = recipe_of(toy_folder, MLP, "ensemble.members=3", "ensemble.vary=[split]")
+    tagger = load(run.train(recipe, tmp_path / "run", say=lambda line: None).directory)
+    seen = scored_validation(recipe, tagger, {None: sides})
+    spent: dict[int, list[Any]] = {}
+    for k, model in enumerate(tagger.members):
+        rows = member_sides(recipe, sides, k).validation_rows
+        batches = Batches(sides.validation, rows, BATCH, inputs=model.inputs)
+        alone = replace(tagger, members=(model,), networks=(Network(k),))
+        scores = alone.run(batch.inputs for batch in batches.epoch(0)).decomposition.probabilities_NC
+        for row, score_C in zip(rows, scores, strict=True):
+            spent.setdefault(row, []).append(score_C)
+    expected = [np.mean(spent[row], axis=0) for row in sorted(spent)]
+    assert max(map(len, spent.values())) > 1
+    assert np.allclose(seen.probabilities_JC, expected, rtol=1e-12, atol=0)
+    assert np.array_equal(seen.labels_J, sides.validation.labels_J[sorted(spent)])
+    ranking = metrics.rank(seen.probabilities_JC[:, 0], seen.labels_J == 0, seen.weights_J)
+    name = f"auc {tagger.classes[0]} against the rest"
+    assert tagger.card["validation"][name] == metrics.auc(ranking).value
+    [remark] = tagger.card["remarks"]
+    assert "each jet is scored by the networks whose validation jet it is" in remark
 
 
 def test_a_split_that_is_no_fraction_cannot_vary(toy_folder: Path) -> None:

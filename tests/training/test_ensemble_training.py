@@ -88,6 +88,22 @@ def test_what_cannot_be_stacked_is_trained_in_a_loop(toy_folder: Path, tmp_path:
     assert any("one after the other (vmap: " in line for line in said)
 
 
+def test_members_of_a_later_chunk_that_differ_in_jets_are_trained_in_a_loop(
+    toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_split = members.member_sides
+
+    def shorter(recipe: Any, sides: Any, member: int) -> Any:
+        found = one_split(recipe, sides, 0)
+        return found._replace(train_rows=found.train_rows[: -40 if member == 3 else None])
+
+    monkeypatch.setattr(members, "member_sides", shorter)
+    options = ("ensemble.vary=[initialisation, split]", "ensemble.execution={chunk: 2}")
+    said = train(toy_folder, tmp_path / "run", MLP, *options)
+    assert "members 2, 3: one after the other, since members have different numbers of training jets" in said
+    assert best(tmp_path / "run", 3)
+
+
 def test_one_member_of_an_ensemble_is_trained_again_to_the_bit(toy_folder: Path, tmp_path: Path) -> None:
     train(toy_folder, tmp_path / "run", MLP, "ensemble.members=4")
     before = {k: best(tmp_path / "run", k) for k in range(4)}

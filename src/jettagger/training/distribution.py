@@ -170,7 +170,8 @@ class Ranks:
         if self.world > 1:
             raise self.of_all(
                 JettaggerError(
-                    f"jettagger {command} runs in one process, and WORLD_SIZE is {self.world}: start it without torchrun"
+                    f"jettagger {command} runs in one process, and WORLD_SIZE is {self.world}: start it without"
+                    " torchrun"
                 )
             )
 

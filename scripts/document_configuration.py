@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from jettagger.configuration import shapes
-from jettagger.configuration.config import NOT_YET, Config, architectures, model_section
+from jettagger.configuration.config import Config, architectures, model_section
 from jettagger.configuration.identity import plain
 from jettagger.schema import Section
 
@@ -25,7 +25,7 @@ HEAD = """\
 A run is described by one YAML file. It is checked as a whole before a data file is opened: unknown keys,
 wrong types and values that do not go together are reported at once, with file and line. `jettagger schema`
 prints its JSON Schema, by which an editor completes and checks it; `--set training.epochs=3` overrides a
-key of it.
+key of it: a map is put over a map key by key, anything else replaces what stood there.
 
 Numbers may be written as `1e-3`. Only `true` and `false` are truth values: `yes`, `no`, `on` and `off` are
 text. Text that begins with one of `* & ! % @` or holds `: ` needs quotes. A key that stands twice is an
@@ -41,7 +41,6 @@ def page() -> str:
     parts = [HEAD, *_tables(Config, (), "The top level")]
     for name in architectures():
         parts += _tables(model_section(name), ("model",), f"`model` with `architecture: {name}`")
-    parts.append(_not_yet())
     return "\n".join(parts)
 
 
@@ -100,14 +99,6 @@ def _default(info: FieldInfo) -> str:
 
 def _purpose(section: type[Section]) -> str:
     return (section.__doc__ or "").split("\n\n")[0].strip() + "\n"
-
-
-def _not_yet() -> str:
-    rows = [f"| `{path}` | {words} |" for path, words in sorted(NOT_YET.items())]
-    head = (
-        "These keys and values are settled; this version recognises them and says that it cannot do it yet.\n"
-    )
-    return "\n".join(["## Not yet\n", head, "| key or value | |", "|---|---|", *rows]) + "\n"
 
 
 if __name__ == "__main__":

@@ -143,6 +143,13 @@ def test_noise_alone_is_no_overfitting():
     assert verdicts.count("overfitting") <= 2
 
 
+@pytest.mark.parametrize("scatter", [0.0, 2e-4, 5e-3])
+def test_a_loss_that_stays_at_chance_says_nothing_of_the_rate(scatter):
+    rng = np.random.default_rng(1)
+    verdicts = [diagnose(history(np.log(2) + scatter * rng.normal(size=20)), 2).verdict for _ in range(50)]
+    assert verdicts.count("underfitting") >= 48
+
+
 def test_members_are_counted():
     good, bad = history(FALLING, FALLING + 0.01), history(FALLING - 0.001 * EPOCHS, TURNING)
     sentences = advise_members([good, bad, good], classes=2)
@@ -155,3 +162,13 @@ def test_members_are_counted():
         "1 of 2 members: always clipped. Member 1: From"
     )
     assert advise_members([good]) == (diagnose(good).sentence,)
+
+
+def test_trainings_are_named_as_in_their_run():
+    good, bad = history(FALLING, FALLING + 0.01), history(FALLING - 0.001 * EPOCHS, TURNING)
+    names = ["member 1", "member 3", "member 4"]
+    assert advise_members([good, [], bad], 2, names)[1].startswith("1 of 2 members: overfitting. Member 4: ")
+    names = ["fold 0, member 1", "fold 1, member 0"]
+    assert advise_members([good, bad], 2, names)[1].startswith(
+        "1 of 2 trainings: overfitting. Fold 1, member 0: "
+    )

@@ -10,14 +10,17 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
-from jettagger import configuration
+from jettagger import configuration, yaml_source
 from jettagger.configuration import Config, differences, digest, dump, json_schema, load, loads
 from jettagger.configuration.config import architectures
+from jettagger.configuration.overrides import Source
 from jettagger.errors import JettaggerError
 from jettagger.schema import Section
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+SHIPPED = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(SHIPPED.rglob("*.yaml"))
 
 VALID = """\
 format: 1
@@ -114,7 +117,7 @@ TOP_LEVEL_KEYS = ", ".join(Config.model_fields)
         (
             "epochs: 20",
             "epochs: true",
-            "a.yaml:28: training.epochs: true is true or false; a whole number ≥ 1 is expected",
+            "a.yaml:28: training.epochs: true is a truth value; a whole number ≥ 1 is expected",
         ),
         (
             "epochs: 20",
@@ -542,6 +545,78 @@ def test_the_json_schema_is_whole() -> None:
     ]
     assert "from" in schema["$defs"]["CollectionSection"]["properties"]
     assert schema["$defs"]["TrainingSection"]["properties"]["epochs"]["description"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_json_schema_accepts_every_shipped_config(path: Path) -> None:
+    validator = Draft202012Validator(json_schema())
+    assert [error.message for error in validator.iter_errors(yaml_source.read(path).content)] == []
+
+
+def test_the_json_schema_refuses_unknown_keys_and_values() -> None:
+    schema = json_schema()
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    for override in (
+        "training.optimizer=adam",
+        "training.precision=fp16",
+        "model.depth=3",
+        "ensemble.vary=[init]",
+    ):
+        content = Source(yaml_source.read(SHIPPED / "mlp.yaml"), [override]).content
+        assert list(validator.iter_errors(content)), override
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "training.learning_rate=0.1",
+            "training.learning_rate: unknown key (did you mean 'training.optimiser.lr'?",
+        ),
+        (
+            "training.optimiser={learning_rate: 0.1}",
+            "training.optimiser.learning_rate: unknown key (did you mean 'lr'?",
+        ),
+        ("training.optimiser={lookahead: {k: 5}}", "lookahead.k: unknown key (allowed: steps, share)"),
+        ("training.members=5", "training.members: unknown key (did you mean 'ensemble.members'?"),
+        ("training.gradient_accumulation=4", "unknown key (did you mean 'accumulate'?"),
+        ("training.loss=bce", "training.loss: unknown loss 'bce': did you mean 'binary_cross_entropy'?"),
+        ("training.precision=fp16", "training.precision: 'fp16' is not known (did you mean 'float16'?"),
+        ("training.device=gpu", "training.device: unknown device 'gpu': did you mean 'cuda'?"),
+        (
+            "training.lr_scaling=sqrt",
+            "training.lr_scaling: unknown scaling 'sqrt': did you mean 'square_root'?",
+        ),
+        (
+            "training.swa=true",
+            "training.swa: true is a truth value; a map {start, every} or null is expected "
+            "(write {} for its defaults)",
+        ),
+        (
+            "sweep=true",
+            "sweep: true is a truth value; a map {grid, random, seeds, metric} or null is expected",
+        ),
+        (
+            "ensemble.vary=split",
+            "ensemble.vary: 'split' is a text; a list, each one of initialisation, batches, split, sample is "
+            "expected (write [split])",
+        ),
+        (
+            "ensemble.vary=seed",
+            "ensemble.vary: 'seed' is a text; a list, each one of initialisation, batches, split, sample is expected",
+        ),
+        ("cluster.setup=module load cuda", "each one line of text is expected (write [module load cuda])"),
+        (
+            "training.accumulate=512",
+            "training: accumulate cuts a batch into 512 parts, and batch_size is 256: a part holds at least one jet",
+        ),
+    ],
+)
+def test_a_likely_mistake_says_what_was_meant(override: str, message: str) -> None:
+    with pytest.raises(JettaggerError, match=re.escape(message)) as caught:
+        load(SHIPPED / "mlp.yaml", [override])
+    assert ("(write" in str(caught.value)) == ("(write" in message)
 
 
 def _sections(base: type[Section]) -> set[type[Section]]:

@@ -23,6 +23,12 @@ def test_nearest(name: str, expected: str | None) -> None:
     assert nearest(name, ["adam", "sgd", "particle_cnn", "jet_PT"]) == expected
 
 
+def test_nearest_knows_what_others_call_it() -> None:
+    assert nearest("FP16", ["bfloat16", "float16"]) == "float16"
+    assert nearest("learning_rate", ["lr", "learning_rates"]) == "lr"
+    assert nearest("learning_rate", ["learning_rates"]) == "learning_rates"
+
+
 def test_nearest_takes_any_iterable_and_may_find_it_empty() -> None:
     assert nearest("adam", iter(["sgd", "adamw"])) == "adamw"
     assert nearest("adam", []) is None

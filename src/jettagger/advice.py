@@ -16,6 +16,7 @@ Epoch = Mapping[str, float | None]
 Floats = NDArray[np.float64]
 _SHORTEST = 4
 _RISE = 0.02
+_DRIFT = 0.002
 _PROGRESS = 0.01
 _CHANCE = 0.9
 _JUMPS = 0.3
@@ -50,12 +51,13 @@ def advise(history: Sequence[Epoch], classes: int | None = None) -> tuple[Advice
 def diagnose(history: Sequence[Epoch], classes: int | None = None) -> Advice:
     """Reads one member's epochs; `classes` gives the loss of a constant guess, ln(classes).
 
-    In this order: a loss that is not finite; fewer than 4 epochs; a training loss that ends above where it
-    began, or that rose in more than 30 % of the epochs by more than 2 %; a training loss that fell by less than a
-    quarter, in nine epochs of ten, and for each unit of learning rate nearly as fast in the second half of the epochs
-    as in the first; a training loss that stays above 90 % of ln(classes); a validation loss that ended more than 2 %
-    (and three times its scatter) above its best, both averaged over a tenth of the epochs, while the training loss
-    went on falling; a validation loss that fell by more than 1 % in the last fifth of the epochs; else converged.
+    In this order: a loss that is not finite; fewer than 4 epochs; a training loss that ends more than 0.2 % (and four
+    times its scatter) above where it began, or that rose in more than 30 % of the epochs by more than 2 %; a training
+    loss that fell by less than a quarter, in nine epochs of ten, and for each unit of learning rate nearly as fast in
+    the second half of the epochs as in the first; a training loss that stays above 90 % of ln(classes); a validation
+    loss that ended more than 2 % (and three times its scatter) above its best, both averaged over a tenth of the
+    epochs, while the training loss went on falling; a validation loss that fell by more than 1 % in the last fifth of
+    the epochs; else converged.
     """
     train, validation = _column(history, "train_loss"), _column(history, "validation_loss")
     broken = _first_broken(history)
@@ -69,17 +71,33 @@ def diagnose(history: Sequence[Epoch], classes: int | None = None) -> Advice:
     return found or _converged(train, validation)
 
 
-def advise_members(histories: Sequence[Sequence[Epoch]], classes: int | None = None) -> tuple[str, ...]:
-    """Sentences on all members: the count of each verdict, then the first member's reasons for each."""
-    found = [advise(history, classes) for history in histories if len(history) > 0]
+def advise_members(
+    histories: Sequence[Sequence[Epoch]], classes: int | None = None, names: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Sentences on all members: the count of each verdict, then the first member's reasons for each.
+
+    `names` says which trainings they are (`member 3`, `fold 1, member 0`); by default members 0, 1, ….
+    """
+    names = names or [f"member {number}" for number in range(len(histories))]
+    found = {
+        name: advise(history, classes)
+        for name, history in zip(names, histories, strict=True)
+        if len(history) > 0
+    }
     if len(found) < 2:
-        return tuple(one.sentence for one in chain.from_iterable(found))
+        return tuple(one.sentence for one in chain.from_iterable(found.values()))
+    several = "trainings" if any("fold" in name for name in found) else "members"
     sentences = []
-    for verdict, count in Counter(one.verdict for one in chain.from_iterable(found)).most_common():
+    for verdict, count in Counter(one.verdict for one in chain.from_iterable(found.values())).most_common():
         first, reasons = next(
-            (k, one.sentence) for k, several in enumerate(found) for one in several if one.verdict == verdict
+            (name, one.sentence)
+            for name, advices in found.items()
+            for one in advices
+            if one.verdict == verdict
         )
-        sentences.append(f"{count} of {len(found)} members: {verdict}. Member {first}: {reasons}")
+        sentences.append(
+            f"{count} of {len(found)} {several}: {verdict}. {first[0].upper()}{first[1:]}: {reasons}"
+        )
     return tuple(sentences)
 
 
@@ -100,7 +118,8 @@ def _first_broken(history: Sequence[Epoch]) -> int | None:
 
 def _unstable(train: Floats) -> Advice | None:
     rises = np.flatnonzero(np.diff(train) > _RISE * _level(train)[:-1])
-    if train[-1] > train[0]:
+    # A loss that stays where it was ends above its start every other time.
+    if train[-1] - train[0] > max(_DRIFT * _level(train)[0], 4 * _jitter(train)):
         text = f"The training loss ended at {train[-1]:.4g}, above {train[0]:.4g} after the first epoch"
     elif len(rises) > _JUMPS * (len(train) - 1):
         text = f"The training loss rose by more than 2 % in {len(rises)} of {len(train) - 1} epochs"

@@ -104,7 +104,7 @@ def train(
     from jettagger.training import interruption
 
     # A file that is cut while it is memory-mapped ends the process with SIGBUS: at least it is said where.
-    faulthandler.enable()
+    faulthandler.enable(sys.__stderr__ or sys.stderr)
     with _said_at_the_end(interruption.Interrupted, interruption.STATUS), interruption.heeded():
         from jettagger import configuration
         from jettagger.training import run

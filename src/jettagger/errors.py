@@ -12,9 +12,21 @@ class JettaggerError(Exception):
     """Whether another process says it already."""
 
 
+ALSO_CALLED = {
+    **{"learning_rate": "lr", "gradient_accumulation": "accumulate", "amp": "precision"},
+    **{"fp16": "float16", "half": "float16", "fp32": "float32", "bf16": "bfloat16"},
+    **{"bce": "binary_cross_entropy", "sqrt": "square_root", "init": "initialisation"},
+    **{"gpu": "cuda", "vmap": "vectorised"},
+}
+"""Names that others give to what is meant, too far from ours in spelling to be found by it."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """The valid name closest to `name` in spelling, or None when nothing is close."""
+    """The valid name that `name` stands for elsewhere, or the closest in spelling, or None when none is close."""
     by_lower_case = {candidate.lower(): candidate for candidate in allowed}
+    meant = ALSO_CALLED.get(name.lower())
+    if meant in by_lower_case:
+        return by_lower_case[meant]
     matches = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
     return by_lower_case[matches[0]] if matches else None
 

@@ -70,6 +70,11 @@ class Network(NamedTuple):
         """`member_0`, or `fold_2/member_0`: as in the run's folder and in front of its weights."""
         return f"member_{self.member}" if self.fold is None else f"fold_{self.fold}/member_{self.member}"
 
+    @property
+    def words(self) -> str:
+        """`member 1`, or `fold 2, member 1`."""
+        return f"member {self.member}" if self.fold is None else f"fold {self.fold}, member {self.member}"
+
 
 class Scores(NamedTuple):
     """What a tagger says of J jets, one entry a jet."""

@@ -30,7 +30,7 @@ RUN_KEYS = {
     *("classwise_ece_error", "signal_ece", "signal_ece_error", "ece_floor", "rejection", "rejection_error"),
     *("rejection_lower_limit", "threshold", "signal_efficiency", "pair_auc", "pair_auc_error", "confusion"),
     *("confusion_error", "uncertainty", "member_spread", "mass_sculpting", "bootstrap_error", "training"),
-    "notes",
+    *("targets", "notes"),
 }
 
 

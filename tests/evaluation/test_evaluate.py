@@ -11,6 +11,7 @@ from jettagger.errors import JettaggerError
 from jettagger.evaluation.comparison import compare
 from jettagger.evaluation.evaluate import evaluate
 from jettagger.evaluation.schema import EvaluationSection
+from jettagger.uncertainty.regression import TargetPrediction
 
 QUICK = EvaluationSection(bootstrap=40)
 
@@ -143,6 +144,17 @@ def test_a_failed_member_is_named(make_predictions):
     members_MNC[3] = members_MNC[3][:, ::-1]
     notes = evaluate(replace(run, members_MNC=members_MNC)).notes
     assert any("member 3 looks failed" in note for note in notes)
+    names = [f"member {k}" for k in (0, 2, 3, 5, 6)]
+    notes = evaluate(replace(run, members_MNC=members_MNC, member_names=names)).notes
+    assert any("member 5 looks failed" in note for note in notes)
+
+
+def test_a_prediction_that_is_no_number_is_no_pull_of_zero(make_predictions):
+    run = make_predictions(jets=4)
+    value_N, ones_N = np.array([1.0, np.nan, 2.0, 3.0]), np.ones(4)
+    mass = TargetPrediction(value_N, ones_N, ones_N, ones_N, None, (), 2)
+    with pytest.raises(JettaggerError, match="net: 1 of 4 predictions of mass are NaN or inf"):
+        evaluate(replace(run, targets={"mass": mass}, truths={"mass": ones_N}))
 
 
 def test_negative_weights_pass_with_a_note(make_predictions):

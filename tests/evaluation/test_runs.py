@@ -34,7 +34,7 @@ def other_seed(toy_folder, tmp_path_factory):
     return output
 
 
-def test_network_members_mc_dropout_and_baselines(found):
+def test_network_members_mc_dropout_and_baselines(found, trained_run):
     assert [one.name for one in found] == [
         *("toy", "toy (ensemble of 2)", "toy (MC dropout)", "cut", "boosted trees")
     ]
@@ -45,7 +45,9 @@ def test_network_members_mc_dropout_and_baselines(found):
     assert len(ensemble.history) == 2
     assert [epoch["epoch"] for epoch in ensemble.history[1]] == [1, 2]
     assert np.array_equal(single.members_MNC, ensemble.members_MNC[:1])
-    assert single.training_seconds == pytest.approx(ensemble.training_seconds / 2)
+    seconds = [one["seconds"] for one in jettagger.load(trained_run).card["trainings"]]
+    assert ensemble.training_seconds == pytest.approx(sum(seconds))
+    assert single.training_seconds == dropout.training_seconds == pytest.approx(seconds[0])
     assert cut.decomposition is None
     assert cut.scores_N is not None
     assert trees.decomposition.samples == 1

@@ -29,7 +29,9 @@ def make_run(tmp_path, monkeypatch):
         document["data"]["test"] = {"QCD": [f"{tmp_path}/{x}.root" for x in qcd], "Top": f"{tmp_path}/c.root"}
         document["data"] |= changes.pop("data", {})
         parts = {k: v for k, v in (document | changes).items() if k in DataConfig.model_fields}
-        tagger = SimpleNamespace(config=DataConfig.model_validate(parts), card={"data": {"files": {}}})
+        tagger = SimpleNamespace(
+            config=DataConfig.model_validate(parts), card={"data": {"files": {}}}, folds=None
+        )
         return Run(name, Path(name), tagger, {})
 
     return make

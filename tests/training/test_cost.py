@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 import torch
@@ -37,6 +38,28 @@ def test_rapl_counts_packages_and_begins_anew_at_its_range(tmp_path):
     powercap(tmp_path, package_0=100_000_000, package_1=50_000_000, dram=999_000_000)
     assert meter.joules() == pytest.approx(200 + 50)
     assert meter.joules() == pytest.approx(200 + 50)
+
+
+def test_a_counter_is_read_before_it_begins_anew_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(cost, "READ_EVERY", 0.001)
+    folder, reads = tmp_path / "member_0", []
+    epochs(folder, 1.0)
+    meter = cost.meter_of(CPU, powercap(tmp_path / "powercap", package_0=0))
+    counted = Meter([lambda: reads.append(meter.joules()) or reads[-1]], meter.how)
+
+    def spend(joules):
+        """The counter, whose range is 1000 J, moves on; a reader must notice while the training runs."""
+        (tmp_path / "aside").write_text(f"{joules * 10**6 % 10**9}\n")
+        (tmp_path / "aside").replace(tmp_path / "powercap" / "intel-rapl:0" / "energy_uj")
+        deadline, seen = time.monotonic() + 20, len(reads)
+        while len(reads) < seen + 2 and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    with cost.metered([folder], counted):
+        for joules in range(600, 3601, 600):
+            spend(joules)
+        epochs(folder, 1.0, 2.0)
+    assert cost.read_measured(folder).joules == pytest.approx(3600)
 
 
 def test_without_counters_nothing_is_measured(tmp_path):

@@ -103,7 +103,7 @@ def test_a_name_brings_its_defaults() -> None:
         ),
         ({"swa": {"start": 1.0}}, "less than 1"),
         ({"l1": -0.1}, "greater than or equal to 0"),
-        ({"device": "gpu"}, r"unknown device 'gpu': did you mean 'cpu'\?"),
+        ({"device": "gpu"}, r"unknown device 'gpu': did you mean 'cuda'\?"),
         ({"device": "cuda:"}, "unknown device 'cuda:'"),
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"optimiser": {"lr": float("inf")}}, "finite number"),

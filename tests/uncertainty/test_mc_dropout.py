@@ -54,7 +54,8 @@ def jets(number, seed=0):
 
 
 def built(name, dropout=0.2, **more):
-    settings = SETTINGS.get(name, {}) | {"dropout": dropout} | more
+    rates = {key: dropout for key in models.config_class(name).model_fields if key.endswith("dropout")}
+    settings = SETTINGS.get(name, {}) | rates | more
     config = models.config_class(name).model_validate(settings)
     model = models.build(config, SPEC, 3, torch.Generator().manual_seed(0))
     model.fit_inputs(jets(50))
@@ -179,7 +180,7 @@ def test_zeros_at_rate_p_before_every_weight_layer(name):
 
     def before_weights(path, arguments):
         mask = next(mask for output, mask in masked_outputs if output is arguments[0])
-        assert not arguments[0][..., mask == 0].any(), path
+        assert not arguments[0][(mask == 0).expand_as(arguments[0])].any(), path
         seen.append(path)
 
     for path, layer in model.named_modules():
@@ -211,6 +212,11 @@ def test_a_jet_does_not_depend_on_its_batch(name, monkeypatch):
     one_by_one = mc_dropout(model, inputs, 11, seed=1)
     assert one_by_one.std_NC == pytest.approx(together.std_NC, abs=1e-5)
     assert one_by_one.mutual_information_N == pytest.approx(together.mutual_information_N, abs=1e-5)
+
+
+def test_dropout_in_the_head_alone_of_a_network_that_groups_its_jets():
+    model = built("p_cnn", convolution_dropout=0.0)
+    assert (mc_dropout(model, jets(5), 4, seed=1).std_NC > 0).all()
 
 
 def test_lstm_runs_pass_by_pass_and_says_so(caplog):

@@ -10,16 +10,11 @@ from jettagger.baselines import BaselinesSection
 from jettagger.cluster.schema import ClusterSection
 from jettagger.cluster.sweep_schema import SweepSection
 from jettagger.configuration.shapes import ChosenBy
-from jettagger.data import schema as data
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError, unknown_name
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.schema import Problem, Section, Words, refuse
-from jettagger.training import schema as training
 from jettagger.training.schema import EnsembleSection, TrainingSection
-
-NOT_YET: dict[str, str] = {**data.NOT_YET, **training.NOT_YET}
-"""Keys and values that are settled but not implemented: path (* is any name), and what they will do."""
 
 
 def architectures() -> list[str]:

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from jettagger.configuration import shapes
 from jettagger.configuration.shapes import Shape
-from jettagger.errors import nearest
+from jettagger.errors import ALSO_CALLED, nearest
 from jettagger.schema import Section
 from jettagger.yaml_source import Location
 
@@ -126,7 +126,31 @@ def _hint(value: Any, allowed: list[Shape]) -> str:
         return f" (write {int(value)})"
     if isinstance(value, str) and float in types and value.lower() in ("inf", "nan", "infinity"):
         return " (finite numbers only)"
+    if isinstance(value, str) and any(
+        _may_hold(member, value) for shape in allowed for member in shapes.alternatives(shape)
+    ):
+        return f" (write [{value}])"
+    if value is True and any(_has_defaults(kind) for kind in types):
+        return " (write {} for its defaults)"
     return ""
+
+
+def _may_hold(shape: Shape, text: str) -> bool:
+    """Whether it is a list that the text alone may stand in."""
+    entries = shapes.items(shape) if get_origin(shape.type) is list else []
+    known = shapes.choices(entries)
+    return text in known if known else any(s.type is str for e in entries for s in shapes.alternatives(e))
+
+
+def _has_defaults(kind: Any) -> bool:
+    """Whether a section can be written as {}."""
+    if not (isinstance(kind, type) and issubclass(kind, Section)) or kind is Section:
+        return False
+    try:
+        kind.model_validate({})
+    except ValidationError:
+        return False
+    return True
 
 
 def _unknown(place: Location, section: type[Section], content: dict[str, Any]) -> str:
@@ -140,9 +164,17 @@ def _unknown(place: Location, section: type[Section], content: dict[str, Any]) -
     ]
     names = list(dict.fromkeys(allowed))
     name = str(place[-1])
-    close = nearest(name, names) or next(_elsewhere(name, section), None)
+    close = nearest(name, names) or _moved(ALSO_CALLED.get(name, name), place[:-1], section)
     suggestion = f"did you mean '{close}'? " if close else ""
     return f"unknown key ({suggestion}allowed: {', '.join(names)})"
+
+
+def _moved(name: str, parent: Location, section: type[Section]) -> str | None:
+    """Where a key of this name stands, unless it is likely another thing: deep in a section of another kind."""
+    own = ".".join(map(str, parent[:1]))
+    found = list(_elsewhere(name, section))
+    near = [path for path in found if path.startswith(f"{own}.")] if own else []
+    return next((path for path in [*near, *found] if path in near or path.count(".") < 2), None)
 
 
 def _elsewhere(name: str, section: type[Section], path: tuple[str, ...] = ()) -> Iterator[str]:
@@ -175,7 +207,7 @@ def _either(allowed: list[Shape]) -> str:
 
 def _kind(value: Any) -> str:
     kinds = {
-        bool: "true or false",
+        bool: "a truth value",
         int: "a whole number",
         float: "a number with decimals",
         str: "a text",

@@ -11,8 +11,11 @@ def json_schema() -> dict[str, Any]:
     definitions = schema.setdefault("$defs", {})
     members = []
     for name in architectures():
-        section = model_section(name).model_json_schema(by_alias=True)
-        definitions |= section.pop("$defs", {})
+        # Architectures have sections of equal names, such as DropoutRates, that hold different keys.
+        section = model_section(name).model_json_schema(
+            by_alias=True, ref_template=f"#/$defs/model_{name}.{{model}}"
+        )
+        definitions |= {f"model_{name}.{inner}": found for inner, found in section.pop("$defs", {}).items()}
         section["required"] = sorted({*section.get("required", []), "architecture"})
         definitions[f"model_{name}"] = section
         members.append({"$ref": f"#/$defs/model_{name}"})

@@ -1,14 +1,14 @@
 """From a YAML file and `--set key=value` to a `Config`, or to one message that lists every mistake."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from jettagger import yaml_source
-from jettagger.configuration.config import NOT_YET, Config, problems_of_model, problems_of_reflections
+from jettagger.configuration.config import Config, problems_of_model, problems_of_reflections
 from jettagger.configuration.faults import Fault, explain
 from jettagger.configuration.identity import plain
 from jettagger.configuration.overrides import Source
@@ -44,9 +44,7 @@ def _checked(source: Source) -> Config:
     looked for among values that are valid. Later rounds add only what the cuts did not cause.
     """
     content = copy.deepcopy(source.content)
-    faults = list(_postponed(content))
-    for fault in faults:
-        _cut(content, fault.location)
+    faults: list[Fault] = []
     cuts: list[Location] = []
     config = None
     for _ in range(_ROUNDS):
@@ -76,29 +74,6 @@ def _is_no_consequence(fault: Fault, cuts: list[Location]) -> bool:
     if fault.kind != "check" or any(cut[: len(fault.location)] == fault.location for cut in cuts):
         return False
     return not any(cut == place[: len(cut)] or cut[:-1] == place for place in fault.relies_on for cut in cuts)
-
-
-def _postponed(content: dict[str, Any]) -> Iterator[Fault]:
-    """The keys and values that are settled but not implemented."""
-    for path, words in NOT_YET.items():
-        for location in _matches(content, path.split(".")):
-            message = f"not yet: {words} (settled in the format, not implemented in this version)"
-            yield Fault(location, message)
-
-
-def _matches(content: Any, path: list[str]) -> Iterator[Location]:
-    """Where `path` (* is any key) leads in `content`; its last part may also be a value."""
-    head, *rest = path
-    if isinstance(content, dict):
-        for key in list(content) if head == "*" else [head] if head in content else []:
-            if rest:
-                yield from ((key, *inner) for inner in _matches(content[key], rest))
-            else:
-                yield (key,)
-    elif isinstance(content, list) and not rest:
-        yield from ((position,) for position, value in enumerate(content) if value == head)
-    elif not rest and content == head:
-        yield ()
 
 
 def _cut(content: dict[str, Any], location: Location) -> None:

@@ -17,9 +17,6 @@ from jettagger.errors import nearest, unknown_name
 from jettagger.expressions import parse
 from jettagger.schema import Problem, Section, refuse
 
-NOT_YET: dict[str, str] = {}
-"""Keys that are settled but not implemented: path (* is any name), and what they will do."""
-
 RESERVED = (
     *("entry", "expected_entropy", "file", "jet_index"),
     *("mutual_information", "passes_selection", "std", "total_entropy"),
@@ -57,7 +54,12 @@ class DataConfig(Section):
 
     data: DataSection
     """Files and splits."""
-    classes: Annotated[dict[Name, ExpressionText | ClassSection], BeforeValidator(_one_hot)] = {}
+    classes: Annotated[
+        dict[Name, ExpressionText | ClassSection],
+        BeforeValidator(
+            _one_hot, json_schema_input_type=dict[Name, ExpressionText | ClassSection] | list[Name]
+        ),
+    ] = {}
     """Name -> condition, {one_hot: branch} or {sample: name}, in the order of the outputs; a list of branches is
     short for a one-hot class each. Each selected jet is in exactly one class. Two at least, or none beside
     `targets`."""

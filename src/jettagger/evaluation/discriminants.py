@@ -58,6 +58,9 @@ def _check_jets(predictions: Predictions) -> None:
         raise JettaggerError(
             f"{run}: {_broken(predictions.weights_N)} of {jets} event weights are NaN or inf"
         )
+    for name, predicted in predictions.targets.items():
+        if (broken := _broken(predicted.value_N)) > 0:
+            raise JettaggerError(f"{run}: {broken} of {jets} predictions of {name} are NaN or inf")
 
 
 def _check_outputs(predictions: Predictions) -> None:

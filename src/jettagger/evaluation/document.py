@@ -83,7 +83,7 @@ def _run(result: Result, bootstrap_errors: Mapping[str, float]) -> dict[str, Any
             if pair.mass is not None
         },
         "bootstrap_error": {name: plain(error) for name, error in bootstrap_errors.items()},
-        "training": list(advise_members(result.history, result.guessing)),
+        "training": list(advise_members(result.history, result.guessing, result.trainings)),
         "notes": list(result.notes),
     }
 

@@ -3,7 +3,7 @@
 Shapes: N jets, C classes, M members.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,7 @@ def evaluate(predictions: Predictions, settings: EvaluationSection | None = None
         targets=regression(predictions),
         guessing=predictions.guessing,
         history=predictions.history,
+        trainings=predictions.trainings,
         n_parameters=predictions.n_parameters,
         training_seconds=predictions.training_seconds,
         notes=tuple(_notes(predictions, pairs, settings)),
@@ -118,20 +119,21 @@ def _notes(predictions: Predictions, pairs: tuple[PairResult, ...], settings: Ev
     if (negative := int((predictions.weights_N < 0).sum())) > 0:
         notes.append(f"{negative} of {len(predictions.weights_N)} event weights are negative")
     for pair in pairs:
-        notes.extend(_failed_members(pair))
+        notes.extend(_failed_members(pair, predictions.member_names))
     return notes
 
 
-def _failed_members(pair: PairResult) -> list[str]:
+def _failed_members(pair: PairResult, names: Sequence[str]) -> list[str]:
     """Names members far below the others: a failed training moves a mean and must not go unseen."""
     auc_M = pair.member_auc_M
     if len(auc_M) < 3:
         return []
     median = float(np.median(auc_M))
     spread = 1.4826 * float(np.median(np.abs(auc_M - median)))
-    failed = np.flatnonzero(auc_M < median - max(_FAILED_BELOW_MEDIAN, _FAILED_SPREADS * spread))
+    failed_M = auc_M < median - max(_FAILED_BELOW_MEDIAN, _FAILED_SPREADS * spread)
     return [
-        f"member {k} looks failed: AUC {auc_M[k]:.4f} ({pair.name}), median of the members {median:.4f}; "
-        "it is part of the mean"
-        for k in failed
+        f"{names[k] if names else f'member {k}'} looks failed: AUC {auc_M[k]:.4f} ({pair.name}), median of the "
+        f"members {median:.4f}; it is part of the mean"
+        for k, failed in enumerate(failed_M)
+        if failed
     ]

@@ -39,6 +39,8 @@ class Predictions:
     """Mean probabilities with spreads; None for a cut, which gives `scores_N`, and without classes."""
     members_MNC: NDArray[np.float32] | None = None
     """Each member's probabilities; None for MC dropout and baselines."""
+    member_names: Sequence[str] = ()
+    """Which network each of them is, `member 3`; empty: members 0, 1, …."""
     targets: Mapping[str, TargetPrediction] = field(default_factory=dict)
     """What is said of each regression target."""
     truths: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
@@ -50,7 +52,9 @@ class Predictions:
     seed: int | None = None
     """Seed of the training."""
     history: Sequence[Sequence[Epoch]] = ()
-    """For each member the epochs of its training."""
+    """For each network the epochs of its training."""
+    trainings: Sequence[str] = ()
+    """Which training each of `history` is, `fold 1, member 0`; empty: those of members 0, 1, …."""
     guessing: int | None = None
     """Classes where the loss of a guess is ln(classes), which advice compares with; None for other losses."""
     n_parameters: int | None = None

@@ -64,7 +64,7 @@ def _measured(name: str, predicted: TargetPrediction, truth_N: Floats, weights_N
     if error_N is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             pull_N = np.where(residual_N == 0, 0.0, residual_N / error_N)
-        pull_N = np.clip(np.nan_to_num(pull_N, posinf=np.inf, neginf=-np.inf), -1e6, 1e6)
+        pull_N = np.clip(pull_N, -1e6, 1e6)
     width = WIDEST * (residuals.resolution.value or 1.0)
     edges = residuals.bias.value + np.linspace(-width, width, BINS + 1)
     below, between = _quantiles(predicted, truth_N, weights_N)

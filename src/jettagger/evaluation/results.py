@@ -178,7 +178,9 @@ class Result:
     guessing: int | None
     """Classes where the loss of a guess is ln(classes); None for other losses."""
     history: Sequence[Sequence[Epoch]]
-    """For each member the epochs of its training."""
+    """For each network the epochs of its training."""
+    trainings: Sequence[str]
+    """Which training each of `history` is; empty: those of members 0, 1, …."""
     n_parameters: int | None
     """Trainable parameters of one member."""
     training_seconds: float | None

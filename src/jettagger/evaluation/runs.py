@@ -309,18 +309,20 @@ def _predictions(
         seed=seed,
         evaluated=jets.evaluated,
     )
-    trained = run.tagger.card.get("trainings", [])
+    networks, history, seconds = _networks(run), _history(run), _seconds(run)
     network = replace(
         common,
         decomposition=scores.decomposition if run.tagger.classes else None,
         members_MNC=scores.members_MJC if run.tagger.classes else None,
+        member_names=_row_names(run, members),
         targets=scores.targets,
         truths=jets.picked(prepared.targets),
         group=group,
         guessing=_guessing(run),
-        history=_history(run),
+        history=history,
+        trainings=[one.words for one in networks] if history else (),
         n_parameters=sum(p.numel() for p in run.tagger.members[0].parameters()),
-        training_seconds=sum(t["seconds"] for t in trained) if trained else None,
+        training_seconds=sum(seconds) if seconds else None,
     )
     found = [replace(network, cost=run.tagger.card.get("cost"))]
     if members > 1:
@@ -332,16 +334,30 @@ def _predictions(
             cost=run.tagger.card.get("cost"),
         )
         first_alone = _scores(run.tagger.first_members(), jets).targets if scores.targets else {}
-        found = [replace(_single(network, scores, run), targets=first_alone), whole]
+        network = _first_alone(network, run)
+        found = [replace(_single(network, scores), targets=first_alone), whole]
         if members >= MEDIAN_MEMBERS and run.tagger.card.get("problems") and run.tagger.classes:
             assert scores.members_MJC is not None
             name = f"{run.name} (median of {members})"
             median = median_decomposition(scores.members_MJC)
-            alone = replace(whole, name=name, members_MNC=None, targets={}, history=(), group=None, cost=None)
+            alone = replace(
+                whole,
+                name=name,
+                members_MNC=None,
+                targets={},
+                history=(),
+                trainings=(),
+                group=None,
+                cost=None,
+            )
             found.append(replace(alone, decomposition=median))
     if mc_dropout:
         found += _mc_dropout(
-            run, jets, replace(network, members_MNC=None, history=(), group=None), mc_dropout, say
+            run,
+            jets,
+            replace(network, members_MNC=None, history=(), trainings=(), group=None),
+            mc_dropout,
+            say,
         )
     return found + _baselines(run, jets, replace(common, group=None))
 
@@ -370,11 +386,7 @@ def _unsound(run: Run) -> tuple[str, ...]:
     card = run.tagger.card
 
     def name(one: Mapping[str, Any]) -> str:
-        return (
-            f"member {one['member']}"
-            if one["fold"] is None
-            else f"fold {one['fold']}, member {one['member']}"
-        )
+        return Network(one["member"], one["fold"]).words
 
     return (
         *(
@@ -390,20 +402,57 @@ def _unsound(run: Run) -> tuple[str, ...]:
     )
 
 
-def _single(network: Predictions, scores: Scores, run: Run) -> Predictions:
+def _first_alone(network: Predictions, run: Run) -> Predictions:
+    """Its epochs and seconds are those of the first member, with folds of that of each."""
+    first, seconds = [row[0] for row in _rows(run)], _seconds(run)
+    return replace(
+        network,
+        history=[network.history[k] for k in first] if network.history else (),
+        trainings=[network.trainings[k] for k in first] if network.history else (),
+        training_seconds=sum(seconds[k] for k in first) if seconds else None,
+    )
+
+
+def _single(network: Predictions, scores: Scores) -> Predictions:
     """The ensemble's first member alone; with folds, that of each."""
     assert scores.members_MJC is not None
     first = scores.members_MJC[:1]
-    folds = [one["fold"] for one in _networks(run)]
-    histories = [network.history[folds.index(f)] for f in dict.fromkeys(folds)] if network.history else []
-    seconds = network.training_seconds
     return replace(
         network,
         decomposition=None if network.decomposition is None else decompose(first),
         members_MNC=None if network.members_MNC is None else first,
-        history=histories,
-        training_seconds=None if seconds is None else seconds / len(scores.members_MJC),
+        member_names=network.member_names[:1],
     )
+
+
+def _rows(run: Run) -> list[list[int]]:
+    """Positions of the bundle's networks in one list for each fold; in one alone where no fold is looked at."""
+    folds = [one.fold for one in run.tagger.networks]
+    if not run.tagger.folds:
+        return [list(range(len(run.tagger.members)))]
+    return [[k for k, of in enumerate(folds) if of == fold] for fold in run.tagger.folds]
+
+
+def _row_names(run: Run, members: int) -> list[str]:
+    """Which network each row of the members' scores is; with folds, which of each fold."""
+    networks, names = _networks(run), []
+    for row in range(members):
+        of_row = [networks[positions[row]] for positions in _rows(run)]
+        numbers = [one.member for one in of_row]
+        if len(of_row) == 1:
+            names.append(of_row[0].words)
+        elif len(set(numbers)) == 1:
+            names.append(f"member {numbers[0]} of the folds")
+        else:  # folds that lost different members
+            told = "; ".join(one.words for one in of_row)
+            names.append(f"network {row} of the folds ({told})")
+    return names
+
+
+def _seconds(run: Run) -> list[float]:
+    """What the training of each network in the bundle took; empty where the card does not tell."""
+    seconds = [float(one["seconds"]) for one in run.tagger.card.get("trainings", [])]
+    return seconds if len(seconds) == len(run.tagger.members) else []
 
 
 def _mc_dropout(
@@ -479,15 +528,19 @@ def _in_common(names: Sequence[str]) -> str:
     return shared.removesuffix("seed").rstrip("_-. ") or names[0]
 
 
-def _networks(run: Run) -> list[dict[str, Any]]:
+def _networks(run: Run) -> tuple[Network, ...]:
     """Member and fold of each network in the bundle."""
-    listed: list[dict[str, Any]] | None = run.tagger.card.get("networks")
-    return listed or [{"member": k, "fold": None} for k in range(len(run.tagger.members))]
+    listed = run.tagger.card.get("networks")
+    return (
+        tuple(Network(**one) for one in listed)
+        if listed
+        else tuple(Network(k) for k in range(len(run.tagger.members)))
+    )
 
 
 def _history(run: Run) -> tuple[tuple[dict[str, Any], ...], ...]:
     """The epochs of each network's training, where the run directory is still around the bundle."""
-    files = [run.path / Network(**one).name / "metrics.jsonl" for one in _networks(run)]
+    files = [run.path / one.name / "metrics.jsonl" for one in _networks(run)]
     if not all(file.is_file() for file in files):
         return ()
     return tuple(

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from html import escape
 from pathlib import Path
 
@@ -146,14 +146,15 @@ def write_report(evaluation: Evaluation, directory: Path | str, *, title: str = 
 def to_html(evaluation: Evaluation, drawings: Sequence[Drawing], title: str) -> str:
     """The page, with figures inside."""
     images = _images(drawings)
-    parts = [_opening(evaluation, title), _headline(evaluation)]
+    sections: dict[str, str] = {}
     for anchor, heading, names in _SECTIONS:
         shown = [drawing for drawing in drawings if drawing.name.startswith(names)]
         before = _EXTRAS[anchor](evaluation) if anchor in _EXTRAS else ""
         if shown or before:
             figures = "\n".join(figure_html(drawing, images[drawing.name]) for drawing in shown)
             inside = f'{before}\n<div class="figures">\n{figures}\n</div>'
-            parts.append(f'<section id="{anchor}">\n<h2>{heading}</h2>\n{inside}\n</section>')
+            sections[anchor] = f'<section id="{anchor}">\n<h2>{heading}</h2>\n{inside}\n</section>'
+    parts = [_opening(evaluation, title, sections), _headline(evaluation), *sections.values()]
     terms = "\n".join(f"<dt>{escape(term)}</dt><dd>{escape(words)}</dd>" for term, words in _DEFINITIONS)
     parts.append(f'<section id="definitions">\n<h2>Definitions</h2>\n<dl>{terms}</dl>\n</section>')
     parts.append(
@@ -172,14 +173,16 @@ def whole_page(title: str, body: str) -> str:
     )
 
 
-def _opening(evaluation: Evaluation, title: str) -> str:
+def _opening(evaluation: Evaluation, title: str, anchors: Collection[str]) -> str:
     first = evaluation.results[0]
     counts = ", ".join(
         f"{count:,} {name}".replace(",", "\u202f")
         for name, count in zip(first.classes, first.n_jets_of_class, strict=True)
     )
     counts = counts or f"{first.n_jets:,}".replace(",", "\u202f")
-    links = "".join(f'<a href="#{anchor}">{heading}</a>' for anchor, heading, _ in _SECTIONS)
+    links = "".join(
+        f'<a href="#{anchor}">{heading}</a>' for anchor, heading, _ in _SECTIONS if anchor in anchors
+    )
     return (
         f'<header>\n<h1>{escape(title)}</h1>\n<p class="lead">{len(evaluation.results)} '
         f"{'run' if len(evaluation.results) == 1 else 'runs'}; test jets: {escape(counts)}.</p>\n</header>\n"

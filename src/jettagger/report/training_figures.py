@@ -12,7 +12,7 @@ from jettagger.report.style import PALETTE, Drawing, Floats, panels, put_titles
 
 
 def training_drawing(results: Sequence[Result], label: str) -> Drawing | None:
-    """Training and validation loss of every member, one panel a run; the caption says what they mean."""
+    """Training and validation loss of every network, one panel a run; the caption says what they mean."""
     shown = [result for result in results if any(len(member) for member in result.history)]
     if not shown:
         return None
@@ -43,7 +43,7 @@ def training_drawing(results: Sequence[Result], label: str) -> Drawing | None:
         name="training",
         title="Training curves",
         figure=figure,
-        caption="Loss after each epoch, one line a member.",
+        caption="Loss after each epoch, one line a training.",
     )
 
 
@@ -52,8 +52,12 @@ def training_words(results: Sequence[Result]) -> list[tuple[str, tuple[str, ...]
     return [
         (result.name, sentences)
         for result in results
-        if (sentences := (*advise_members(result.history, result.guessing), *_cost_words(result.cost)))
+        if (sentences := (*_advice(result), *_cost_words(result.cost)))
     ]
+
+
+def _advice(result: Result) -> tuple[str, ...]:
+    return advise_members(result.history, result.guessing, result.trainings)
 
 
 def _cost_words(cost: Cost | None) -> tuple[str, ...]:

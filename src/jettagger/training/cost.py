@@ -6,9 +6,10 @@ and NVML (the whole board of a GPU; needs the package nvidia-ml-py).
 """
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -26,6 +27,9 @@ from jettagger.training.sides import Sides
 from jettagger.training.training import MemberResult
 
 POWERCAP = Path("/sys/class/powercap")
+READ_EVERY = 30.0
+"""Seconds. RAPL's counters begin anew after some 260 kJ, which a busy server spends in minutes: what passes unread
+would be missing from an energy that is called measured."""
 PASSES = 3
 """Operations of a training step over those of a forward pass: the backward pass takes about two more."""
 COST, ENERGY = "cost.json", "energy.json"
@@ -115,16 +119,18 @@ class _Rapl:
         self._file = folder / "energy_uj"
         self._range = int((folder / "max_energy_range_uj").read_text(encoding="ascii"))
         self._last, self._total = self._now(), 0
+        self._lock = threading.Lock()
 
     def _now(self) -> int:
         return int(self._file.read_text(encoding="ascii"))
 
     def joules(self) -> float:
         """All that was spent since the counter was opened. It has to be asked more often than it begins anew."""
-        now = self._now()
-        self._total += now - self._last if now >= self._last else now + self._range - self._last
-        self._last = now
-        return self._total * 1e-6
+        with self._lock:
+            now = self._now()
+            self._total += now - self._last if now >= self._last else now + self._range - self._last
+            self._last = now
+            return self._total * 1e-6
 
 
 def _nvml_counter(device: torch.device) -> Callable[[], float] | None:
@@ -156,7 +162,8 @@ def metered(folders: Sequence[Path], meter: Meter) -> Iterator[None]:
             _open(folder, bool(meter.counters))
     began, at_first = time.monotonic(), meter.joules()
     try:
-        yield
+        with _read_often(meter):
+            yield
     finally:
         spent, passed = meter.joules() - at_first, time.monotonic() - began
         taken = [max(_seconds(folder) - x, 0.0) for folder, x in zip(folders, before, strict=True)]
@@ -166,6 +173,28 @@ def metered(folders: Sequence[Path], meter: Meter) -> Iterator[None]:
                 found = read_measured(folder)
                 joules, time_read = found.joules + share * spent, found.seconds + share * passed
                 write_json(folder / ENERGY, Measured(joules, time_read, meter.how, found.lost)._asdict())
+
+
+@contextmanager
+def _read_often(meter: Meter) -> Iterator[None]:
+    """Reads the counters now and then beside a training, so that none begins anew twice between two readings."""
+    if not meter.counters:
+        yield
+        return
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.wait(READ_EVERY):
+            with suppress(OSError):  # the reading at the end raises it
+                meter.joules()
+
+    reader = threading.Thread(target=read, name="energy counters", daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        reader.join()
 
 
 def _open(folder: Path, measuring: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jettagger.errors import JettaggerError
 from jettagger.files import write_json
+from jettagger.tagger import Network
 from jettagger.training.recipe import Recipe, member_folder
 
 RESULT, FAILED = "result.json", "failed.json"
@@ -40,7 +41,7 @@ class MemberFailure(NamedTuple):
 
 def piece_name(fold: int | None, member: int) -> str:
     """`member 1`, or `fold 2, member 1`."""
-    return f"member {member}" if fold is None else f"fold {fold}, member {member}"
+    return Network(member, fold).words
 
 
 class Standing(NamedTuple):

@@ -156,11 +156,12 @@ def _begin(
     _check_same_config(recipe, sides, output, kept)
     if overwrite:
         _clear(recipe, output, chosen)
-    _write_config(recipe, output)
     for fold in sides:
         for note in weights_of(fold).notes:
             say(f"  {note}")
+    for fold in sides:
         _fit_baselines(recipe, sides[fold], weights_of(fold), fold_folder(output, fold), say)
+    _write_config(recipe, output)
 
 
 def _check_any(results: Sequence[MemberResult], standing: outcome.Standing) -> None:
@@ -206,7 +207,8 @@ def _train_pieces(
 
 def _say_advice(results: Sequence[MemberResult], fold: int | None, classes: int | None, say: Say) -> None:
     histories = [[asdict(record) for record in result.history] for result in results]
-    for sentence in advise_members(histories, classes):
+    names = [outcome.piece_name(None, result.member) for result in results]
+    for sentence in advise_members(histories, classes, names):
         say(sentence if fold is None else f"fold {fold}: {sentence}")
 
 

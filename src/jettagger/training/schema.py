@@ -1,7 +1,7 @@
 """The sections of the YAML that say how networks are trained: `training` and `ensemble`."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,9 +13,6 @@ from jettagger.training.optimiser_schema import OptimiserSection, ScheduleSectio
 
 LrScalingName = Literal["none", "linear", "square_root"]
 Varied = Literal["initialisation", "batches", "split", "sample"]
-
-NOT_YET: dict[str, str] = {}
-"""Values that are settled but not implemented: path, and what they will do."""
 
 Sources = Annotated[list[Varied], Field(min_length=1)]
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -49,6 +46,8 @@ class DecorrelateSection(Section):
 
 class LrScalingSection(Named):
     """How the learning rate follows the batch size."""
+
+    KIND: ClassVar[str] = "scaling"
 
     name: LrScalingName = "none"
     """`none`: `optimiser.lr` is the rate whatever the batch; `linear` (arXiv:1706.02677): it is multiplied by
@@ -192,6 +191,11 @@ class TrainingSection(Section):
         if self.cuda_graphs and self.accumulate > 1:
             raise ValueError(
                 "cuda_graphs and accumulate do not go together: what fits in one graph needs no parts"
+            )
+        if self.batch_size != "all" and self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate cuts a batch into {self.accumulate} parts, and batch_size is {self.batch_size}:"
+                " a part holds at least one jet"
             )
         return self
 

@@ -103,8 +103,20 @@ def grouped(particles: Packed, total: int) -> tuple[Slots, list[int]]:
 
 def convolve(convolution: nn.Conv2d, slots: Slots) -> Slots:
     """A convolution over three neighbours, with zeros on both sides of a jet; margins come out as 0."""
-    if convolution.stride[1] == 1:
+    if convolution.stride[1] == 1 and convolution.training:
         return slots.of(_Convolve.apply(convolution.weight, convolution.bias, *slots.parts))  # type: ignore[no-untyped-call]
+    if convolution.stride[1] == 1:
+        # Of PyTorch's own operations, so that it can be vectorised (MC dropout) and differentiated twice.
+        matrices, bias_G = _shifted(convolution.weight), convolution.bias
+        assert bias_G is not None
+
+        def pass_over(x_bEF: Tensor) -> Tensor:
+            neighbours = x_bEF[:, :-2], x_bEF[:, 1:-1], x_bEF[:, 2:]
+            before, centre, behind = (x @ w for x, w in zip(neighbours, matrices, strict=True))
+            y_bPG = before + centre + behind
+            return functional.pad(y_bPG + bias_G.to(y_bPG.dtype), (0, 0, 1, 1))
+
+        return slots.of(map(pass_over, slots.parts))
     weight_GF = convolution.weight[:, :, 0].transpose(1, 2).flatten(1)
 
     def halve(x_bEF: Tensor) -> Tensor:

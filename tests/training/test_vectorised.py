@@ -207,6 +207,24 @@ def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert_close(weights_of(one), weights_of(train_member(training, resume=True)))
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_signal_in_a_members_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Those before it are an epoch ahead, and none loses a step."""
+    whole = train_together(members(tmp_path / "whole", **FULL))
+    trainings = members(tmp_path / "stopped", **FULL)
+    asked = iter([None] * (number * trainings[0].validation.steps) + ["SIGTERM"])
+    monkeypatch.setattr(loop, "asked_to_stop", lambda: next(asked))
+    with pytest.raises(Interrupted):
+        train_together(trainings)
+    monkeypatch.setattr(loop, "asked_to_stop", lambda: None)
+    assert [steps_of(training.directory) for training in trainings] == [[trainings[0].train.steps]] * 3
+    found = train_together(members(tmp_path / "stopped", **FULL), resume=True)
+    for one, other in zip(whole, found, strict=True):
+        assert equal(weights_of(one), weights_of(other))
+
+
 def test_killed_between_two_members_checkpoints(tmp_path: Path) -> None:
     """Those that are a checkpoint ahead go back to the one that all have."""
     whole = train_together(members(tmp_path / "whole", **FULL))

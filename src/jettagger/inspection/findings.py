@@ -41,7 +41,7 @@ class Findings:
 
     def error(self, error: JettaggerError, *, where: str, file: str | None = None) -> None:
         """Notes what a training would have stopped with; the file is told apart from the words."""
-        self.add("error", where, _without(str(error), file), file=file)
+        self.add("error", where, _without(str(error), file).removeprefix(f"{where}: "), file=file)
 
     def __iter__(self) -> Iterator[Finding]:
         """Errors first, each kind in the order in which it was met."""

@@ -287,6 +287,7 @@ def test_overwriting_a_fold_and_all(toy_folder, copy, fold_run):
     assert weights(copy) == weights(fold_run)
 
 
+@pytest.mark.slow
 def test_processes_that_end_together_leave_one_whole_tagger(toy_folder, copy, fold_run):
     """Array jobs: each bundles what it finds, one after the other, and the last one finds everything."""
     command = [sys.executable, "-m", "jettagger", "train", str(toy_folder / "config.yaml"), *OPTIONS]

@@ -158,6 +158,12 @@ def load_trees(path: Path) -> BoostedTrees:
     return BoostedTrees(**fields)
 
 
+def check_tree_weights(weights_R: NDArray[np.float32]) -> None:
+    """Raises JettaggerError for training weights that trees cannot be fitted to."""
+    if (weights_R < 0).any():
+        raise JettaggerError("baselines.boosted_trees: trees cannot be fitted to negative event weights")
+
+
 def fit_trees(
     section: BoostedTreesSection,
     prepared: "Prepared",
@@ -169,8 +175,7 @@ def fit_trees(
     """Trees fitted to the jets `rows_R`, with their training weights."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    if (weights_R < 0).any():
-        raise JettaggerError("baselines.boosted_trees: trees cannot be fitted to negative event weights")
+    check_tree_weights(weights_R)
     features_RF = jet_features(prepared, rows_R)
     model = HistGradientBoostingClassifier(
         max_iter=section.iterations,

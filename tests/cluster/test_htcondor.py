@@ -10,7 +10,7 @@ from jettagger.cluster import htcondor
 from jettagger.errors import JettaggerError
 
 REASON = "HTCondor's parser comes with `pip install htcondor`"
-RUN = Path("/work/$a/b c")
+RUN = Path("/disk/$a/b c")
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def test_its_own_parser_reads_the_descriptions(parser, name):
     read = parser.Submit(text)
     read["task"] = "2"
     trains, several = name == "train", "_2" if name == "train" else ""
-    assert read.expand("executable") == f"/work/$a/b c/jobs/{name}.sh"
-    assert read.expand("output") == f"/work/$a/b c/logs/{name}{several}.out"
+    assert read.expand("executable") == f"/disk/$a/b c/jobs/{name}.sh"
+    assert read.expand("output") == f"/disk/$a/b c/logs/{name}{several}.out"
     assert read.expand("arguments").startswith("2 ")
     assert read["request_cpus"] == ("6" if trains else "3")
     assert read["request_memory"] == "4000MB"

@@ -8,7 +8,7 @@ from plans import plan
 from jettagger.cluster.plan import Plan, Trained, make_plan
 from jettagger.cluster.schema import ClusterSection
 
-RUN = Path("/work/runs/a")
+RUN = Path("/disk/runs/a")
 
 
 def shape(plan: Plan) -> list[tuple[str, int, str | None, bool]]:
@@ -30,7 +30,7 @@ def test_members_are_an_array_that_is_prepared_for_and_merged():
         ("evaluate", 1, "merge", False),
     ]
     assert jobs.jobs[1].tasks[2].arguments == (
-        *("train", "/work/runs/a/jobs/config.yaml", "--output", "/work/runs/a", "--resume"),
+        *("train", "/disk/runs/a/jobs/config.yaml", "--output", "/disk/runs/a", "--resume"),
         *("--member", "2", "--workers", "4"),
     )
     assert jobs.jobs[2].tasks[0].arguments[-1] == "--merge"
@@ -60,8 +60,8 @@ def test_points_of_a_sweep_prepare_each_dataset_once_and_are_not_evaluated():
         ("table", 1, "train", True),
     ]
     assert [task.arguments[1] for task in jobs.jobs[0].tasks] == [
-        "/work/runs/a/jobs/point_000.yaml",
-        "/work/runs/a/jobs/point_001.yaml",
+        "/disk/runs/a/jobs/point_000.yaml",
+        "/disk/runs/a/jobs/point_001.yaml",
     ]
     merged = make_plan(RUN, ClusterSection(), [replace(runs[0], members=2)], folder=RUN, sweep=True)
     assert shape(merged)[1:] == [

@@ -151,11 +151,11 @@ def test_htcondor_interrupts_before_its_wall_time(folder):
 
 
 def test_each_process_of_a_shared_training_knows_its_rank():
-    jobs = plan(Path("/work/a"), gpus=2, cpus=3, slurm={"nodes": 2})
-    text = slurm.scripts(jobs)[Path("/work/a/jobs/train.sh")]
+    jobs = plan(Path("/disk/a"), gpus=2, cpus=3, slurm={"nodes": 2})
+    text = slurm.scripts(jobs)[Path("/disk/a/jobs/train.sh")]
     assert "\n#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=2\n#SBATCH --cpus-per-task=3\n" in text
     assert "\nsrun --ntasks=4 --cpus-per-task=3 --kill-on-bad-exit=0 bash -c " in text
-    evaluation = slurm.scripts(jobs)[Path("/work/a/jobs/evaluate.sh")]
+    evaluation = slurm.scripts(jobs)[Path("/disk/a/jobs/evaluate.sh")]
     assert "srun" not in evaluation
     assert "--gres" not in evaluation
     assert "#SBATCH --nodes=1\n" in evaluation
@@ -164,13 +164,13 @@ def test_each_process_of_a_shared_training_knows_its_rank():
 def test_options_of_slurm():
     section = {"partition": "gpu", "account": "top", "constraint": "a100&nvlink", "gpu_type": "a100"}
     jobs = plan(
-        Path("/work/100%/a b"), members=4, gpus=1, at_once=2, slurm={**section, "lines": ["--qos=long"]}
+        Path("/disk/100%/a b"), members=4, gpus=1, at_once=2, slurm={**section, "lines": ["--qos=long"]}
     )
-    text = slurm.scripts(jobs)[Path("/work/100%/a b/jobs/train.sh")]
+    text = slurm.scripts(jobs)[Path("/disk/100%/a b/jobs/train.sh")]
     options = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH")]
     assert options == [
         '--job-name="train-a b"',
-        '--output="/work/100%%/a b/logs/train_%a_%A.log"',
+        '--output="/disk/100%%/a b/logs/train_%a_%A.log"',
         *("--open-mode=append", "--array=0-3%2", "--time=1-00:00:00", "--mem=8192M", "--nodes=1"),
         *("--ntasks-per-node=1", "--cpus-per-task=4", "--gres=gpu:a100:1", "--partition=gpu"),
         *("--account=top", "--constraint=a100&nvlink", "--requeue", "--signal=B:USR1@180", "--qos=long"),

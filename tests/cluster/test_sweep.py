@@ -12,7 +12,7 @@ import pytest
 
 from jettagger import configuration
 from jettagger.cluster import sweep_run
-from jettagger.cluster.sweep import checked_points, points
+from jettagger.cluster.sweep import checked_points, points, write_sweep
 from jettagger.cluster.sweep_schema import SweepSection
 from jettagger.cluster.sweep_table import as_text, make_table
 from jettagger.errors import JettaggerError
@@ -116,6 +116,16 @@ def test_a_point_that_fails_leaves_the_others(command, toy_folder, tmp_path):
         False,
         True,
     ]
+
+
+def test_a_table_says_what_its_figures_are_not(toy_folder, tmp_path):
+    section = "sweep={grid: {training.swa: [null, {}]}}"
+    resolve = configuration.resolver(toy_folder / "config.yaml", [section])
+    sweep, configs = checked_points(resolve)
+    write_sweep(tmp_path, sweep, resolve([]), configs)
+    table = make_table(tmp_path)
+    assert [row.metric for row in table.rows] == [None, None]
+    assert "training.swa: these are figures of single epochs; what a mean of weights gives" in table.notes[1]
 
 
 def test_a_table_needs_a_sweep(command, toy_folder, tmp_path):

@@ -117,9 +117,10 @@ def test_equals_the_published_network(form, training):
 
 
 @pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("lengths", [(0, SLOTS + 5), (0, 2), (SLOTS, SLOTS + 1), (1, 4)])
-def test_gradients_equal_those_of_the_published_network(lengths):
-    ours, theirs = build().double().train(), published(3).double().train()
+def test_gradients_equal_those_of_the_published_network(lengths, training):
+    ours, theirs = build().double().train(training), published(3).double().train(training)
     theirs[-2].eval()
     same_weights(ours, theirs)
     inputs = jets(30, torch.float64, lengths)

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +29,8 @@ from jettagger.batch import Batch
 from jettagger.data.batches import Batches
 from jettagger.errors import JettaggerError
 from jettagger.models.parts.normalisation import FeatureNormalisation
-from jettagger.training import loop, members, run
+from jettagger.training import checkpoints, loop, members, run
+from jettagger.training.interruption import STATUS, Interrupted, heeded
 
 
 def in_float64() -> None:
@@ -75,10 +77,15 @@ def work(job: dict[str, Any], rank: int, port: int) -> int:
         HOOKS[job["hook"]](rank)
     recipe = configuration.recipe(configuration.load(Path(job["config"]), job["overrides"]))
     try:
-        run.train(recipe, Path(job["output"]), resume=job.get("resume", False), say=print)
+        with heeded():
+            run.train(recipe, Path(job["output"]), resume=job.get("resume", False), say=print)
     except JettaggerError as error:
         print("silent" if error.said else "error", error)
         return 2
+    except Interrupted as error:
+        print("last.pt is there:", Path(job["output"], "member_0", "last.pt").exists())
+        print(error)
+        return STATUS
     return 0
 
 
@@ -106,7 +113,25 @@ def mistake(rank: int) -> None:
     loop.make_step = make
 
 
-HOOKS: dict[str, Callable[[int], None]] = {"bad jet": bad_jet, "mistake": mistake}
+def signalled(rank: int) -> None:
+    """Rank 1 alone is asked to stop, in the third step; rank 0 takes a while to save."""
+    make_step: Callable[..., None] = loop.make_step
+    save: Callable[..., None] = checkpoints.save_last
+
+    def make(training: Any, state: Any, batch: Batch) -> None:
+        if state.step == 2 and rank == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        make_step(training, state, batch)
+
+    def slowly(*arguments: Any, **named: Any) -> None:
+        time.sleep(1.5)
+        save(*arguments, **named)
+
+    loop.make_step = make
+    checkpoints.save_last = slowly
+
+
+HOOKS: dict[str, Callable[[int], None]] = {"bad jet": bad_jet, "mistake": mistake, "signalled": signalled}
 
 
 def start(job: dict[str, Any], rank: int, port: int) -> int:

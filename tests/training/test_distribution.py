@@ -5,14 +5,17 @@ from typing import TypeVar
 import pytest
 import torch
 
+from jettagger import configuration
 from jettagger.batch import Part, Rows
 from jettagger.errors import JettaggerError
 from jettagger.models.parts.dropout import Dropout
+from jettagger.report.rate_run import find_rate
 from jettagger.training.accumulation import sizes_of
 from jettagger.training.distribution import Ranks, device_of, found_ranks
 from jettagger.training.loop import train_member
 from jettagger.training.schema import TrainingSection
 from jettagger.training.sharing import kept_together
+from jettagger.training.spread import measure_spread
 from memory import make_jets, make_model, make_training
 
 T = TypeVar("T")
@@ -76,6 +79,20 @@ def test_half_an_environment_is_refused(
         environment.setenv(name, value)
     with pytest.raises(JettaggerError, match=message):
         found_ranks()
+
+
+def test_a_command_of_one_process_is_refused_to_several(
+    environment: pytest.MonkeyPatch, toy_folder: Path, tmp_path: Path
+) -> None:
+    recipe = configuration.recipe(configuration.load(toy_folder / "config.yaml", ["ensemble.members=2"]))
+    for name, value in zip(LAUNCHED, ("0", "2", "0", "here", "29500"), strict=False):
+        environment.setenv(name, value)
+    with pytest.raises(
+        JettaggerError, match="find-lr runs in one process, and WORLD_SIZE is 2: start it without"
+    ):
+        find_rate(recipe, tmp_path, name="toy", say=lambda line: None)
+    with pytest.raises(JettaggerError, match="jettagger spread runs in one process"):
+        measure_spread(recipe, tmp_path, say=lambda line: None)
 
 
 def test_each_rank_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

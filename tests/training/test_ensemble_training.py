@@ -1,6 +1,7 @@
 """Ensembles through `train`: how members are trained, what is kept of it, what is drawn anew for each."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from jettagger import configuration
+from jettagger import configuration, metrics
+from jettagger.data.batches import Batches
 from jettagger.errors import JettaggerError
+from jettagger.tagger import BATCH, Network, load
 from jettagger.training import members, run, vectorised
 from jettagger.training.checkpoints import load_weights
+from jettagger.training.health import scored_validation
 from jettagger.training.interruption import Interrupted
 from jettagger.training.outcome import read_failure
 from jettagger.training.sides import prepare_sides
@@ -82,6 +86,22 @@ def test_what_cannot_be_stacked_is_trained_in_a_loop(toy_folder: Path, tmp_path:
     said = train(toy_folder, tmp_path / "run", model, "ensemble.execution=vectorised", "ensemble.members=2")
     assert kept(tmp_path / "run")["way"] == "loop"
     assert any("one after the other (vmap: " in line for line in said)
+
+
+def test_members_of_a_later_chunk_that_differ_in_jets_are_trained_in_a_loop(
+    toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_split = members.member_sides
+
+    def shorter(recipe: Any, sides: Any, member: int) -> Any:
+        found = one_split(recipe, sides, 0)
+        return found._replace(train_rows=found.train_rows[: -40 if member == 3 else None])
+
+    monkeypatch.setattr(members, "member_sides", shorter)
+    options = ("ensemble.vary=[initialisation, split]", "ensemble.execution={chunk: 2}")
+    said = train(toy_folder, tmp_path / "run", MLP, *options)
+    assert "members 2, 3: one after the other, since members have different numbers of training jets" in said
+    assert best(tmp_path / "run", 3)
 
 
 def test_one_member_of_an_ensemble_is_trained_again_to_the_bit(toy_folder: Path, tmp_path: Path) -> None:
@@ -210,6 +230,31 @@ def test_each_source_varies_alone(toy_folder: Path, tmp_path: Path, source: str)
     train(toy_folder, tmp_path / "plain", MLP, "ensemble.members=1")
     same = all(torch.equal(x, first[name]) for name, x in best(tmp_path / "plain", 0).items())
     assert same == (source != "sample"), "member 0 is the single training, but for a sample of its own"
+
+
+def test_each_network_scores_the_validation_jets_of_its_own_split(
+    toy_folder: Path, tmp_path: Path, sides: Any
+) -> None:
+    recipe = recipe_of(toy_folder, MLP, "ensemble.members=3", "ensemble.vary=[split]")
+    tagger = load(run.train(recipe, tmp_path / "run", say=lambda line: None).directory)
+    seen = scored_validation(recipe, tagger, {None: sides})
+    spent: dict[int, list[Any]] = {}
+    for k, model in enumerate(tagger.members):
+        rows = member_sides(recipe, sides, k).validation_rows
+        batches = Batches(sides.validation, rows, BATCH, inputs=model.inputs)
+        alone = replace(tagger, members=(model,), networks=(Network(k),))
+        scores = alone.run(batch.inputs for batch in batches.epoch(0)).decomposition.probabilities_NC
+        for row, score_C in zip(rows, scores, strict=True):
+            spent.setdefault(row, []).append(score_C)
+    expected = [np.mean(spent[row], axis=0) for row in sorted(spent)]
+    assert max(map(len, spent.values())) > 1
+    assert np.allclose(seen.probabilities_JC, expected, rtol=1e-12, atol=0)
+    assert np.array_equal(seen.labels_J, sides.validation.labels_J[sorted(spent)])
+    ranking = metrics.rank(seen.probabilities_JC[:, 0], seen.labels_J == 0, seen.weights_J)
+    name = f"auc {tagger.classes[0]} against the rest"
+    assert tagger.card["validation"][name] == metrics.auc(ranking).value
+    [remark] = tagger.card["remarks"]
+    assert "each jet is scored by the networks whose validation jet it is" in remark
 
 
 def test_a_split_that_is_no_fraction_cannot_vary(toy_folder: Path) -> None:

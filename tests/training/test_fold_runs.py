@@ -24,7 +24,6 @@ from jettagger.evaluation.held_out import parts_of
 from jettagger.evaluation.runs import open_runs, predict_all
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.tagger import Tagger
-from jettagger.training import bundle as training_bundle
 from jettagger.training import checkpoints, outcome, run
 from jettagger.training.outcome import MemberFailure
 from jettagger.training.sides import extras_of
@@ -289,6 +288,7 @@ def test_overwriting_a_fold_and_all(toy_folder, copy, fold_run):
     assert weights(copy) == weights(fold_run)
 
 
+@pytest.mark.slow
 def test_processes_that_end_together_leave_one_whole_tagger(toy_folder, copy, fold_run):
     """Array jobs: each bundles what it finds, one after the other, and the last one finds everything."""
     command = [sys.executable, "-m", "jettagger", "train", str(toy_folder / "config.yaml"), *OPTIONS]
@@ -365,11 +365,3 @@ def test_a_bundle_of_one_fold_as_format_1_had_it_is_judged_on_that_fold(toy_fold
     assert np.array_equal(
         found.decomposition.probabilities_NC, every.decomposition.probabilities_NC[held_out]
     )
-
-
-def test_validation_jets_that_other_members_were_trained_on_are_said(toy_folder):
-    recipe = recipe_of(toy_folder)
-    assert training_bundle._remarks(recipe) == []
-    varied = recipe._replace(ensemble=recipe.ensemble.model_copy(update={"vary": ["split"]}))
-    [remark] = training_bundle._remarks(varied)
-    assert "other members were trained on some of these (ensemble.vary: split)" in remark

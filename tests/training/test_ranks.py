@@ -84,6 +84,8 @@ JOBS: dict[str, dict[str, Any]] = {
     "members, 2": {"world": 2, "overrides": MEMBERS},
     "bad jet, 2": {"world": 2, "overrides": MLP, "hook": "bad jet"},
     "mistake, 2": {"world": 2, "overrides": MLP, "hook": "mistake"},
+    "signalled, 2": {"world": 2, "overrides": MLP, "hook": "signalled", "in": "asked to stop"},
+    "asked to stop": {"world": 2, "overrides": MLP},
 }
 
 
@@ -210,6 +212,19 @@ def test_an_error_of_all_is_said_once(done: Done) -> None:
     assert "error the loss or its gradient is not finite in epoch 1, batch 3" in done.said("bad jet, 2", 0)
     assert "jet.leading: 1 value not finite or extreme, the worst nan" in done.said("bad jet, 2", 0)
     assert done.said("bad jet, 2", 1).startswith("silent the loss or its gradient is not finite")
+
+
+def test_a_signal_to_one_ends_all_after_it_is_saved(done: Done) -> None:
+    assert done.statuses["signalled, 2"] == [75, 75]
+    for rank in range(2):
+        said = done.said("signalled, 2", rank)
+        assert "last.pt is there: True" in said
+        assert "interrupted by SIGUSR1 after step" in said
+    assert "going on with what SIGUSR1 interrupted" in done.said("asked to stop", 0)
+    whole, run = done.run("mlp, 2 in float32"), done.run("asked to stop")
+    one, two = load_weights(whole / "member_0" / BEST), load_weights(run / "member_0" / BEST)
+    assert all(torch.equal(x, two[name]) for name, x in one.items())
+    assert metrics(run) == metrics(whole)
 
 
 def test_an_error_of_one_ends_the_others(done: Done) -> None:

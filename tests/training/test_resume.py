@@ -1,6 +1,8 @@
 """Killed anywhere and resumed, a training ends in the same weights as one that was left alone."""
 
+import errno
 import json
+import os
 import random
 import subprocess
 import sys
@@ -14,7 +16,15 @@ from killed import OPTIONS, train
 from jettagger.errors import JettaggerError
 from jettagger.training import loop
 from jettagger.training import step as step_module
-from jettagger.training.checkpoints import LAST, PREVIOUS, kept, load_last, load_weights, save_last
+from jettagger.training.checkpoints import (
+    LAST,
+    PREVIOUS,
+    kept,
+    load_last,
+    load_weights,
+    remove_damaged,
+    save_last,
+)
 from jettagger.training.loop import train_member
 from jettagger.training.optimiser_schema import OptimiserName, ScheduleName
 from jettagger.training.schema import TrainingSection
@@ -236,6 +246,31 @@ def test_a_damaged_best_says_how_it_is_made_anew(tmp_path: Path) -> None:
         load_weights(tmp_path / "best.pt")
     train_member(make_training(tmp_path, epochs=1), resume=True)
     assert equal(load_weights(tmp_path / "best.pt"), weights)
+
+
+def test_a_missing_best_says_how_it_is_made_anew(tmp_path: Path) -> None:
+    with pytest.raises(
+        JettaggerError, match=r"best.pt: cannot be read \(No such file or directory\); without result"
+    ):
+        load_weights(tmp_path / "best.pt")
+
+
+def test_what_cannot_be_read_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in range(2):
+        save_last(tmp_path, {}, {"step": step})
+    load, last = Path.open, tmp_path / LAST
+
+    def failing(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path == last:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return load(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", failing)
+    state, remarks = load_last(tmp_path, {})
+    assert state == {"step": 0}
+    assert "last.pt cannot be used: cannot be read (Input/output error)" in remarks[0]
+    remove_damaged(tmp_path)
+    assert last.exists()
 
 
 def test_a_changed_number_is_noticed(tmp_path: Path) -> None:

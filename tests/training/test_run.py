@@ -41,6 +41,7 @@ def test_the_same_yaml_and_seed_give_the_same_network(toy_folder, tmp_path, arch
     assert weights(tmp_path / "one") != weights(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_gives_the_same_network(toy_folder, tmp_path):
     overrides = ["training.epochs=1", "training.threads=1", "training.precision=float32"]
     train(toy_folder, tmp_path / "here", *overrides)
@@ -169,6 +170,20 @@ def test_overwriting_leaves_nothing_of_the_old_run(run_copy, toy_folder, tmp_pat
         path.name for path in (tmp_path / "new").iterdir()
     )
     assert configuration.load(run_copy / "config.yaml").training.epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("weights.training.balance=classes", "balance: the event weights of class QCD add up to -"),
+        ("baselines.boosted_trees.iterations=2", "trees cannot be fitted to negative event weights"),
+    ],
+)
+def test_wrong_weights_remove_nothing_of_the_old_run(run_copy, toy_folder, override, message):
+    before = {path: path.stat().st_mtime_ns for path in run_copy.rglob("*")}
+    with pytest.raises(JettaggerError, match=message):
+        train(toy_folder, run_copy, "weights.event=-1.0", override, overwrite=True)
+    assert {path: path.stat().st_mtime_ns for path in run_copy.rglob("*")} == before
 
 
 def test_overwriting_one_member(run_copy, toy_folder):

@@ -98,6 +98,7 @@ def test_one_pass_is_the_loop(tmp_path: Path, changed: dict[str, Any]) -> None:
     assert kept.stat().st_size < 1.1 * (tmp_path / "alone" / "member_1" / LAST).stat().st_size
 
 
+@pytest.mark.slow
 def test_two_hundred_steps(tmp_path: Path) -> None:
     options = {**FULL, "epochs": 34}
     alone = train_member(members(tmp_path / "alone", **options)[2])
@@ -205,6 +206,24 @@ def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     else:
         for one, training in zip(whole, trainings, strict=True):
             assert_close(weights_of(one), weights_of(train_member(training, resume=True)))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_signal_in_a_members_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Those before it are an epoch ahead, and none loses a step."""
+    whole = train_together(members(tmp_path / "whole", **FULL))
+    trainings = members(tmp_path / "stopped", **FULL)
+    asked = iter([None] * (number * trainings[0].validation.steps) + ["SIGTERM"])
+    monkeypatch.setattr(loop, "asked_to_stop", lambda: next(asked))
+    with pytest.raises(Interrupted):
+        train_together(trainings)
+    monkeypatch.setattr(loop, "asked_to_stop", lambda: None)
+    assert [steps_of(training.directory) for training in trainings] == [[trainings[0].train.steps]] * 3
+    found = train_together(members(tmp_path / "stopped", **FULL), resume=True)
+    for one, other in zip(whole, found, strict=True):
+        assert equal(weights_of(one), weights_of(other))
 
 
 def test_killed_between_two_members_checkpoints(tmp_path: Path) -> None:

@@ -95,6 +95,11 @@ def _notes(metric: str, swept: set[str]) -> list[str]:
         notes.append(
             f"{', '.join(other)}: the points may not be validated on the same jets; compare with care."
         )
+    if other := sorted(key for key in swept if key.startswith("training.swa")):
+        notes.append(
+            f"{', '.join(other)}: these are figures of single epochs; what a mean of weights gives is `mean_loss` in"
+            " result.json."
+        )
     if other := sorted(key for key in swept if key.startswith(OTHER_LOSS)):
         notes.append(f"{', '.join(other)}: the points may not have the same loss; compare another metric.")
     return notes

@@ -13,6 +13,7 @@ from jettagger.report.rate_figure import rate_drawing
 from jettagger.report.style import rendered
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import choose_hardware, threads
+from jettagger.training.distribution import found_ranks
 from jettagger.training.members import NORMALISATION_JETS, batches, training_weights
 from jettagger.training.progress import Progress
 from jettagger.training.rate_copies import side_by_side_scan
@@ -39,6 +40,7 @@ def find_rate(
 
     Raises JettaggerError for what is wrong with config, data, range or output.
     """
+    found_ranks().check_alone("find-lr")
     if output.exists() and not output.is_dir():
         raise JettaggerError(f"--output {output} is a file; what is found goes into a folder")
     check_writable(output / FILE)

@@ -52,7 +52,7 @@ def bundle(
         members.append(model.eval())
     networks = tuple(Network(member, fold) for fold, member in standing.ended)
     bare = Tagger(recipe.data, tuple(members), {}, networks=networks)
-    seen = scored_validation(bare, sides)
+    seen = scored_validation(recipe, bare, sides)
     for problem in seen.problems:
         say(problem)
     for remark in _remarks(recipe):
@@ -147,8 +147,9 @@ def _remarks(recipe: Recipe) -> list[str]:
     if "split" not in recipe.ensemble.vary or recipe.ensemble.members == 1:
         return []
     return [
-        "figures and working points on the validation jets are those of member 0's validation jets, and other members "
-        "were trained on some of these (ensemble.vary: split)"
+        "for the figures and working points on the validation jets each jet is scored by the networks whose validation "
+        "jet it is, by their mean where there are several: others were trained on it (ensemble.vary: split). The mean "
+        "of all networks scores otherwise, so set thresholds on test jets. The numbers of jets are those of member 0"
     ]
 
 

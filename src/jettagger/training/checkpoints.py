@@ -50,6 +50,10 @@ class BrokenCheckpoint(Exception):  # noqa: N818
     """A file that is not, or no longer, a checkpoint."""
 
 
+class UnreadableCheckpoint(BrokenCheckpoint):
+    """A file that the system does not let us read, which may be whole."""
+
+
 def save_last(directory: Path, config: Mapping[str, Any], state: Mapping[str, Any], *, keep: int = 2) -> None:
     """Writes `last.pt`; the former one becomes `previous.pt`, and so on, until `keep` are there.
 
@@ -188,6 +192,8 @@ def remove_damaged(directory: Path) -> None:
     for path in kept(directory):
         try:
             _read(path)
+        except UnreadableCheckpoint:
+            continue
         except BrokenCheckpoint:
             path.unlink()
 
@@ -198,6 +204,11 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            stream.read(1)
+    except OSError as error:
+        raise UnreadableCheckpoint(f"cannot be read ({error.strerror})") from error
     try:
         file = torch.load(path, map_location="cpu", weights_only=True)
         found, checksum, content = file["format"], file["sha256"], file["content"]

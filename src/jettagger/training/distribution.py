@@ -165,12 +165,27 @@ class Ranks:
                     JettaggerError(f"the ranks differ in {what}: rank 0 has {values[0]}, rank {rank} {other}")
                 )
 
+    def check_alone(self, command: str) -> None:
+        """Raises JettaggerError where a launcher has started several processes of a command that runs in one."""
+        if self.world > 1:
+            raise self.of_all(
+                JettaggerError(
+                    f"jettagger {command} runs in one process, and WORLD_SIZE is {self.world}: start it without"
+                    " torchrun"
+                )
+            )
+
     def of_all(self, error: JettaggerError) -> JettaggerError:
         """An error that all ranks raise: rank 0 reports it, the others end after it."""
         if not self.first:
             error.said = True
-            time.sleep(SAYING_SECONDS)
+            self.after_first()
         return error
+
+    def after_first(self) -> None:
+        """Before the end of all ranks: gives rank 0 its head start."""
+        if not self.first:
+            time.sleep(SAYING_SECONDS)
 
     def _awaited(self, topic: str) -> bytes:
         """What another rank leaves under a name."""

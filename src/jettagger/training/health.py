@@ -1,11 +1,13 @@
 """The validation jets as the networks of a bundle score them, and which of these networks is not sound.
 
-With folds, each fold's networks score the validation jets of their own training.
+With folds, each fold's networks score the validation jets of their own training. Where `ensemble.vary` has `split`,
+each network has validation jets of its own, and scores no others: on those it was trained.
 
 Shapes: J validation jets, of all folds one after the other, M members, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +17,9 @@ from jettagger.data.batches import Batches
 from jettagger.errors import JettaggerError
 from jettagger.tagger import BATCH, Tagger
 from jettagger.training.outcome import piece_name
+from jettagger.training.recipe import Recipe
 from jettagger.training.sides import Sides
+from jettagger.training.varied import member_sides
 from jettagger.uncertainty.decomposition import Floats
 from jettagger.uncertainty.ensemble import member_health
 
@@ -32,9 +36,9 @@ class ScoredValidation(NamedTuple):
     """A sentence for each network that is not sound. It is part of the tagger all the same."""
 
 
-def scored_validation(tagger: Tagger, sides: Mapping[int | None, Sides]) -> ScoredValidation:
+def scored_validation(recipe: Recipe, tagger: Tagger, sides: Mapping[int | None, Sides]) -> ScoredValidation:
     """Raises JettaggerError for a network whose numbers are not finite: no mean could hold it."""
-    parts = [_of_fold(tagger, fold, side) for fold, side in sides.items()]
+    parts = [_of_fold(recipe._replace(fold=fold), tagger, side) for fold, side in sides.items()]
     return ScoredValidation(
         np.concatenate([part.probabilities_JC for part in parts]),
         np.concatenate([part.labels_J for part in parts]),
@@ -44,10 +48,41 @@ def scored_validation(tagger: Tagger, sides: Mapping[int | None, Sides]) -> Scor
     )
 
 
-def _of_fold(tagger: Tagger, fold: int | None, sides: Sides) -> ScoredValidation:
-    rows = sides.validation_rows
-    numbers = [one.member for one in tagger.networks if one.fold == fold]
-    networks = tagger if fold is None else tagger.of_fold(fold)
+def _of_fold(recipe: Recipe, tagger: Tagger, sides: Sides) -> ScoredValidation:
+    networks = tagger if recipe.fold is None else tagger.of_fold(recipe.fold)
+    if "split" not in recipe.ensemble.vary:
+        return _scored(recipe.fold, networks, sides)
+    rows, parts = [], []
+    for model, one in zip(networks.members, networks.networks, strict=True):
+        own = member_sides(recipe, sides, one.member)
+        rows.append(own.validation_rows)
+        parts.append(_scored(recipe.fold, replace(networks, members=(model,), networks=(one,)), own))
+    return _means(rows, parts)
+
+
+def _means(rows: Sequence[NDArray[np.int64]], parts: Sequence[ScoredValidation]) -> ScoredValidation:
+    """Of what several networks say, each of validation jets of its own: the mean for each jet."""
+    _, first_J, jet_R = np.unique(np.concatenate(rows), return_index=True, return_inverse=True)
+    times_J = np.bincount(jet_R).astype(np.float64)
+
+    def mean(columns: Sequence[Floats]) -> Floats:
+        values_R = np.concatenate(columns)
+        sums_J = np.zeros((len(first_J), *values_R.shape[1:]))
+        np.add.at(sums_J, jet_R, values_R)
+        return sums_J / times_J.reshape(-1, *(1 for _ in values_R.shape[1:]))
+
+    return ScoredValidation(
+        mean([part.probabilities_JC for part in parts]),
+        np.concatenate([part.labels_J for part in parts])[first_J],
+        np.concatenate([part.weights_J for part in parts])[first_J],
+        {name: mean([part.residuals[name] for part in parts]) for name in parts[0].residuals},
+        tuple(problem for part in parts for problem in part.problems),
+    )
+
+
+def _scored(fold: int | None, networks: Tagger, sides: Sides) -> ScoredValidation:
+    """The validation jets by the mean of the networks."""
+    rows, numbers = sides.validation_rows, [one.member for one in networks.networks]
     batches = Batches(sides.validation, rows, BATCH, inputs=networks.members[0].inputs)
     scores = networks.run(batch.inputs for batch in batches.epoch(0))
     labels_J = sides.validation.labels_J[rows].astype(np.int64)
@@ -60,7 +95,7 @@ def _of_fold(tagger: Tagger, fold: int | None, sides: Sides) -> ScoredValidation
         if not np.isfinite(predicted.value_N).all():
             whose = "a network" if fold is None else f"a network of fold {fold}"
             raise JettaggerError(f"{whose}: what it says of {target} for the validation jets is not finite")
-    judged = member_health(scores.members_MJC, labels_J, weights_J) if tagger.classes else []
+    judged = member_health(scores.members_MJC, labels_J, weights_J) if networks.classes else []
     for health in judged:
         name = piece_name(fold, numbers[health.member])
         if health.problem == "not finite":

@@ -260,7 +260,10 @@ def _guarded(training: Training, state: TrainingState, batches: Iterable[Batch])
         if training.ranks.world > 1:
             name = training.ranks.agreed(name) if number % ASK_EVERY == 0 else None
         if name is not None:
-            _save(training, state)
+            look(training, state)
+            # Launchers end all ranks when the first has ended: none does before it is saved.
+            training.ranks.first_does(lambda: _save(training, state))
+            training.ranks.after_first()
             raise Interrupted(name, training.directory, state.step)
 
 

@@ -34,7 +34,9 @@ from jettagger.training.loop import train_member
 from jettagger.training.outcome import (
     RESULT,
     MemberFailure,
+    Piece,
     has_ended,
+    listed,
     piece_name,
     read_failure,
     write_failure,
@@ -197,9 +199,15 @@ def _train_chunk(
 ) -> Iterator[MemberResult | Failed]:
     """Trains those members of a chunk that are not done."""
     if execution.way == "vectorised":
-        kept = [k for k in members if k not in done or not has_ended(group.folder(k))]
-        yield from train_together(_trainings(group, kept), resume=resume, failed=done)
-        return
+        trainings = _trainings(group, members)
+        # Of the whole chunk, also where a part of it has ended: a resumed run is trained as it would have been.
+        reason = _obstacle_of_data(trainings, jets_differ(group.recipe))
+        if reason is None:
+            ended = {k for k in members if k in done and has_ended(group.folder(k))}
+            kept = [training for training in trainings if training.member not in ended]
+            yield from train_together(kept, resume=resume, failed=done)
+            return
+        group.say(f"{listed([Piece(None, k) for k in members])}: one after the other, since {reason}")
     for member in [k for k in members if k not in done]:
         [training] = _trainings(group, [member])
         try:

@@ -17,9 +17,12 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from jettagger import yaml_source
 from jettagger.advice import advise_members
-from jettagger.baselines import fit_trees
+from jettagger.baselines import BoostedTreesSection, check_tree_weights, fit_trees
 from jettagger.data import splits
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights
 from jettagger.errors import JettaggerError
@@ -154,13 +157,17 @@ def _begin(
     """What comes before the trainings, and is done by one process: old pieces, config, baselines."""
     kept = [piece for piece in outcome.all_pieces(recipe) if not (overwrite and piece in chosen)]
     _check_same_config(recipe, sides, output, kept)
-    if overwrite:
-        _clear(recipe, output, chosen)
-    for fold in sides:
+    trees = recipe.baselines.boosted_trees
+    for fold in sides:  # what is wrong with weights is said before anything is removed or written
         for note in weights_of(fold).notes:
             say(f"  {note}")
-    for fold in sides:
-        _fit_baselines(recipe, sides[fold], weights_of(fold), fold_folder(output, fold), say)
+        if trees is not None:
+            check_tree_weights(_training_rows(sides[fold], weights_of(fold))[1])
+    if overwrite:
+        _clear(recipe, output, chosen)
+    if trees is not None:
+        for fold in sides:
+            _fit_baselines(recipe, trees, sides[fold], weights_of(fold), fold_folder(output, fold), say)
     _write_config(recipe, output)
 
 
@@ -313,20 +320,25 @@ def _write_config(recipe: Recipe, output: Path) -> None:
             aside.write_text(yaml_source.write(dict(recipe.document)), encoding="utf-8")
 
 
+def _training_rows(
+    sides: Sides, weights: TrainingWeightsResult
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The jets that are trained on, and what each counts in the loss."""
+    trained_R = weights.factor_R > 0
+    rows = sides.train_rows[trained_R]
+    return rows, loss_weights(sides.train, rows, weights.factor_R[trained_R])
+
+
 def _fit_baselines(
     recipe: Recipe,
+    section: BoostedTreesSection,
     sides: Sides,
     weights: TrainingWeightsResult,
     output: Path,
     say: Callable[[str], None],
 ) -> None:
-    section = recipe.baselines.boosted_trees
-    if section is None:
-        return
     began = time.monotonic()
-    trained_R = weights.factor_R > 0
-    rows = sides.train_rows[trained_R]
-    weights_R = loss_weights(sides.train, rows, weights.factor_R[trained_R])
+    rows, weights_R = _training_rows(sides, weights)
     trees = fit_trees(section, sides.train, rows, weights_R, seed=recipe.training.seed)
     trees.save(output / "baselines" / "boosted_trees.npz")
     say(f"boosted trees: fitted in {time.monotonic() - began:.1f} s")

@@ -22,6 +22,7 @@ from jettagger.errors import JettaggerError
 from jettagger.files import write_json
 from jettagger.tagger import BATCH, load
 from jettagger.training import run
+from jettagger.training.distribution import found_ranks
 from jettagger.training.recipe import Recipe
 from jettagger.training.schema import Varied
 from jettagger.training.sides import extras_of
@@ -103,6 +104,7 @@ def measure_spread(
 
     Raises JettaggerError for fewer than two members, for folds, without classes, and without common test jets.
     """
+    found_ranks().check_alone("spread")
     members = recipe.ensemble.members
     if members < 2:
         raise JettaggerError(

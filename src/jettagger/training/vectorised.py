@@ -90,15 +90,15 @@ def train_together(
         members = _start([training for training in trainings if training.member not in failed], resume)
         lost = [training for training in trainings if training.member in failed]
         while running := [member for member in members if member.running]:
+            if due := [member for member in running if member.state.step == member.epoch_end]:
+                _close(due)
+                continue
             step = min(member.state.step for member in running)
             # After a change from one way of training to the other, some members are ahead: the others catch up.
             group = [member for member in running if member.state.step == step]
             ahead = [member.state.step for member in running if member.state.step > step]
             riders = [*lost, *(member.training for member in members if member.failure is not None)]
             _train_until(_with_riders(group, riders), min([group[0].epoch_end, *ahead]))
-            for member in group:
-                if member.failure is None and member.state.step == member.epoch_end:
-                    _close(member)
         return [_ended(member) for member in members]
 
 
@@ -140,11 +140,23 @@ def _with_riders(group: Sequence[Member], riders: Sequence[Training]) -> list[Me
     return sorted(found, key=lambda member: member.training.member)
 
 
-def _close(member: Member) -> None:
-    try:
-        close_epoch(member.training, member.state, member.log)
-    except NotFiniteError as error:
-        member.failure = error
+def _close(members: Sequence[Member]) -> None:
+    """The end of an epoch; where a signal comes in it, the steps of those that wait for their turn are saved."""
+    for number, member in enumerate(members):
+        try:
+            close_epoch(member.training, member.state, member.log)
+        except NotFiniteError as error:
+            member.failure = error
+        except Interrupted:
+            for waiting in members[number + 1 :]:
+                _save(waiting)
+            raise
+
+
+def _save(member: Member) -> None:
+    """A checkpoint of a member whose state is known to be finite."""
+    training, keep = member.training, member.training.section.keep_checkpoints
+    checkpoints.save_last(training.directory, identity_of(training), member.state.content(), keep=keep)
 
 
 def _ended(member: Member) -> MemberResult | Failed:
@@ -299,9 +311,7 @@ class TogetherRun:
         self.look()
         self.stack.publish()
         for member in [member for member in self.group if member.failure is None]:
-            training, content = member.training, member.state.content()
-            keep = self.section.keep_checkpoints
-            checkpoints.save_last(training.directory, identity_of(training), content, keep=keep)
+            _save(member)
 
     def losses(self, batches: Sequence[Batch]) -> Losses:
         """Σ w·l, Σ w and what is minimised, of each member, (M,)."""

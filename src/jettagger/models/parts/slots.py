@@ -178,15 +178,14 @@ def _apply(
     shift_F = bias_F - mean_F * scale_F
     dtype = parts[0].dtype
     normed = [torch.addcmul(shift_F.to(dtype), x_bEF, scale_F.to(dtype)) for x_bEF in parts]
-    if rectify:
-        normed = [y_bEF.relu_() for y_bEF in normed]
     tail_1EF = normed[0]
     for y_bEF in normed:
         y_bEF[:, 0] = 0
     tail_1EF[:, -1] = 0
     for y_bEF in normed[1:]:
         y_bEF[:, -1] = tail_1EF[:, y_bEF.shape[1] - 1]
-    return normed
+    # Last of all: autograd keeps what it gives, which may not change afterwards.
+    return [y_bEF.relu_() for y_bEF in normed] if rectify else normed
 
 
 def _rows(x_bEF: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from jettagger.errors import JettaggerError
 from jettagger.evaluation import runs as runs_module
 from jettagger.evaluation.comparison import compare
 from jettagger.evaluation.document import to_json
-from jettagger.evaluation.runs import open_runs, parts_of, predict_all
+from jettagger.evaluation.held_out import parts_of
+from jettagger.evaluation.runs import open_runs, predict_all
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.tagger import Tagger
 from jettagger.training import checkpoints, outcome, run

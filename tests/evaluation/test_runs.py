@@ -14,7 +14,8 @@ from jettagger.data.prepared import prepare
 from jettagger.data.sample_schema import DataSection
 from jettagger.errors import JettaggerError
 from jettagger.evaluation.comparison import compare
-from jettagger.evaluation.runs import open_runs, predict_all, samples_from, weighted
+from jettagger.evaluation.held_out import samples_from, weighted
+from jettagger.evaluation.runs import open_runs, predict_all
 from jettagger.training import run as training_run
 from toy_jets import ENSEMBLE
 

@@ -12,7 +12,8 @@ import yaml
 from jettagger.data.schema import DataConfig
 from jettagger.errors import JettaggerError
 from jettagger.evaluation import runs
-from jettagger.evaluation.runs import Run, predict_all, samples_from
+from jettagger.evaluation.held_out import Run, samples_from
+from jettagger.evaluation.runs import predict_all
 from jettagger.report.run import _prefixes
 from toy_jets import CONFIG, toy_jets, write_jets
 

@@ -136,6 +136,7 @@ except JettaggerError as error:
 """
 
 
+@pytest.mark.slow
 def test_no_memory_is_answered_with_what_fits(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(

@@ -42,6 +42,7 @@ def test_compiled(tmp_path: Path) -> None:
         train_member(make_training(tmp_path / "compiled"), resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     import torch._inductor.config as settings

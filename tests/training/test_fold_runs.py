@@ -20,7 +20,8 @@ from jettagger.errors import JettaggerError
 from jettagger.evaluation import runs as runs_module
 from jettagger.evaluation.comparison import compare
 from jettagger.evaluation.document import to_json
-from jettagger.evaluation.runs import open_runs, parts_of, predict_all
+from jettagger.evaluation.held_out import parts_of
+from jettagger.evaluation.runs import open_runs, predict_all
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.tagger import Tagger
 from jettagger.training import checkpoints, outcome, run
@@ -287,6 +288,7 @@ def test_overwriting_a_fold_and_all(toy_folder, copy, fold_run):
     assert weights(copy) == weights(fold_run)
 
 
+@pytest.mark.slow
 def test_processes_that_end_together_leave_one_whole_tagger(toy_folder, copy, fold_run):
     """Array jobs: each bundles what it finds, one after the other, and the last one finds everything."""
     command = [sys.executable, "-m", "jettagger", "train", str(toy_folder / "config.yaml"), *OPTIONS]

@@ -30,6 +30,7 @@ print(inside, pages(10), held, resident() - start)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(_glibc() is None, reason="the C library is not glibc")
 def test_no_page_is_made_twice():
     done = subprocess.run([sys.executable, "-c", CODE], check=True, capture_output=True, text=True)

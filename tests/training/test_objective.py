@@ -317,6 +317,7 @@ def fitted(loss: TargetLossSection, members: int = 2) -> dict[str, np.ndarray]:
     return {name: x.numpy() for name, x in named.items() if x is not None} | {"truth": at[:, 0].numpy() ** 3}
 
 
+@pytest.mark.slow
 def test_a_gaussian_loss_learns_the_noise() -> None:
     found = fitted(TargetLossSection())
     sigma = np.sqrt(found["variance"]).mean(0)
@@ -325,6 +326,7 @@ def test_a_gaussian_loss_learns_the_noise() -> None:
     assert np.sqrt(np.mean((found["value"].mean(0) - found["truth"]) ** 2)) < 1.2
 
 
+@pytest.mark.slow
 def test_quantiles_cover_at_their_levels() -> None:
     found = fitted(TargetLossSection(name="quantile", quantiles=[0.16, 0.5, 0.84]))
     low, median, high = np.moveaxis(found["quantiles"].mean(0), -1, 0)

@@ -84,6 +84,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "members, 2": {"world": 2, "overrides": MEMBERS},
     "bad jet, 2": {"world": 2, "overrides": MLP, "hook": "bad jet"},
     "mistake, 2": {"world": 2, "overrides": MLP, "hook": "mistake"},
+    "mistake in members, 2": {"world": 2, "overrides": MEMBERS, "hook": "mistake"},
     "signalled, 2": {"world": 2, "overrides": MLP, "hook": "signalled", "in": "asked to stop"},
     "asked to stop": {"world": 2, "overrides": MLP},
 }
@@ -231,6 +232,12 @@ def test_an_error_of_one_ends_the_others(done: Done) -> None:
     assert done.statuses["mistake, 2"] == [2, 2]
     assert done.said("mistake, 2", 1) == "error a file has vanished\n"
     assert "error rank 0 of 2 lost contact with the others" in done.said("mistake, 2", 0)
+
+
+def test_nobody_waits_for_a_rank_that_has_ended(done: Done) -> None:
+    assert done.statuses["mistake in members, 2"] == [2, 2]
+    assert "error a file has vanished" in done.said("mistake in members, 2", 1)
+    assert "error rank 1 of 2 ended with an error of its own" in done.said("mistake in members, 2", 0)
 
 
 def test_members_spread_over_ranks_are_those_of_the_loop(done: Done) -> None:

@@ -41,6 +41,7 @@ def test_the_same_yaml_and_seed_give_the_same_network(toy_folder, tmp_path, arch
     assert weights(tmp_path / "one") != weights(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_gives_the_same_network(toy_folder, tmp_path):
     overrides = ["training.epochs=1", "training.threads=1", "training.precision=float32"]
     train(toy_folder, tmp_path / "here", *overrides)

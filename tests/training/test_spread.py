@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from jettagger import configuration
 from jettagger.errors import JettaggerError
@@ -41,6 +42,25 @@ def test_all_sources_stand_in_the_table(toy_folder: Path, tmp_path: Path) -> Non
     stored = json.loads((tmp_path / "spread" / "spread.json").read_text())
     assert stored["sources"]["split"]["auc"]["std"] == table.rows[2].figures["auc"].std
     assert any(line.startswith("alone, in quadrature") for line in said)
+
+
+def test_confident_jets_do_not_tie() -> None:
+    """Of float32 probabilities that round to 1 the others still tell the order."""
+    rest_J = np.geomspace(1e-12, 1e-8, 40).astype(np.float32)
+    labels = (np.arange(40) < 20).astype(np.int64)
+    p_JC = np.stack([rest_J, 1 - rest_J], 1).astype(np.float64)
+    assert figures_of(np.stack([p_JC, p_JC]), labels, np.ones(40))["auc"].mean == 1.0
+
+
+def test_a_regression_has_no_scores_to_spread(toy_folder: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load((toy_folder / "config.yaml").read_text())
+    del content["classes"]
+    content["targets"] = {"pt": {"value": "jet_pt", "loss": "mse"}}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    recipe = configuration.recipe(configuration.load(path, ["ensemble.members=2"]))
+    with pytest.raises(JettaggerError, match="measured on scores of classes, and the config has none"):
+        measure_spread(recipe, tmp_path / "spread", say=lambda line: None)
 
 
 def test_one_member_has_no_spread(toy_folder: Path, tmp_path: Path) -> None:

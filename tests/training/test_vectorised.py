@@ -98,6 +98,7 @@ def test_one_pass_is_the_loop(tmp_path: Path, changed: dict[str, Any]) -> None:
     assert kept.stat().st_size < 1.1 * (tmp_path / "alone" / "member_1" / LAST).stat().st_size
 
 
+@pytest.mark.slow
 def test_two_hundred_steps(tmp_path: Path) -> None:
     options = {**FULL, "epochs": 34}
     alone = train_member(members(tmp_path / "alone", **options)[2])

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from jettagger.errors import JettaggerError
 from jettagger.evaluation.comparison import compare
+from jettagger.evaluation.held_out import parts_of
 from jettagger.evaluation.output import check_suffix, write_scores
 from jettagger.evaluation.predictions import Predictions
-from jettagger.evaluation.runs import open_runs, parts_of, predict_all
+from jettagger.evaluation.runs import open_runs, predict_all
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.evaluation.table import format_table
 from jettagger.files import check_writable

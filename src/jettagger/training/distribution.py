@@ -10,7 +10,7 @@ import pickle
 import re
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar, cast
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 0.5
 """Longest time between two looks whether rank 0 is done with what the others wait for."""
+ENDED = "jettagger/ended"
+"""Beginning of the name in the store under which a rank says that it ended with an error."""
 SAYING_SECONDS = 1.0
 """Head start of the rank that reports an error: launchers end all processes when the first has ended."""
 
@@ -105,7 +107,7 @@ class Ranks:
             return work()
         topic = self.link.topic()
         if not self.first:
-            message = self._awaited(topic)
+            message = self._awaited(topic, 0)
             if message:
                 raise self.of_all(JettaggerError(message.decode()))
             return cast(T, self.from_first(None))
@@ -153,7 +155,7 @@ class Ranks:
             self.link.store.set(f"{topic}/{self.rank}", pickle.dumps(value).hex())
         if not self.first:
             return [value]
-        found = (self._awaited(f"{topic}/{rank}").decode() for rank in range(self.world))
+        found = (self._awaited(f"{topic}/{rank}", rank).decode() for rank in range(self.world))
         return [pickle.loads(bytes.fromhex(text)) for text in found]
 
     def check_same(self, what: str, value: Any) -> None:
@@ -187,12 +189,17 @@ class Ranks:
         if not self.first:
             time.sleep(SAYING_SECONDS)
 
-    def _awaited(self, topic: str) -> bytes:
-        """What another rank leaves under a name."""
+    def _awaited(self, topic: str, rank: int) -> bytes:
+        """What another rank leaves under a name. Raises JettaggerError where it ended before."""
         assert self.link is not None
         pause = 0.01
         with self._contact():
             while not self.link.store.check([topic]):
+                if self.link.store.check([f"{ENDED}/{rank}"]) and not self.link.store.check([topic]):
+                    raise JettaggerError(
+                        f"rank {rank} of {self.world} ended with an error of its own; what was saved before is whole,"
+                        " --resume goes on from it"
+                    )
                 time.sleep(pause)
                 pause = min(1.5 * pause, LOOK_SECONDS)
             return bytes(self.link.store.get(topic))
@@ -309,6 +316,11 @@ def connected(ranks: Ranks, device: torch.device, timeout: float) -> Generator[R
             timeout=limit,
         )
         control = dist.new_group(backend="gloo", timeout=limit) if on_gpu else dist.group.WORLD
-    yield Ranks(ranks.rank, ranks.world, ranks.local, ranks.restarts, _Link(store, control))
+    try:
+        yield Ranks(ranks.rank, ranks.world, ranks.local, ranks.restarts, _Link(store, control))
+    except BaseException:
+        with suppress(RuntimeError):  # the store is gone where rank 0 is
+            store.set(f"{ENDED}/{ranks.rank}", "")
+        raise
     # After an error nothing is torn down: NCCL would wait for ranks that are gone.
     dist.destroy_process_group()

@@ -102,7 +102,7 @@ def measure_spread(
 ) -> SpreadTable:
     """Trains the ensembles into folders of `output` named after their sources, and writes `spread.json`.
 
-    Raises JettaggerError for fewer than two members, for folds, and where there are no common test jets.
+    Raises JettaggerError for fewer than two members, for folds, without classes, and without common test jets.
     """
     found_ranks().check_alone("spread")
     members = recipe.ensemble.members
@@ -113,6 +113,8 @@ def measure_spread(
         )
     if recipe.data.data.folds is not None:
         raise JettaggerError("data.folds: the spread is measured on common test jets: leave folds out")
+    if not recipe.data.classes:
+        raise JettaggerError("classes: the spread is measured on scores of classes, and the config has none")
     sources, left_out = _sources(recipe)
     prepared, rows = _test_jets(recipe, say)
     table = []
@@ -167,7 +169,7 @@ def figures_of(
     if two:
         values["rejection"] = []
     for probabilities_JC in probabilities_MJC:
-        rankings = [metrics.rank(probabilities_JC[:, c], labels_J == c, weights_J) for c in signals]
+        rankings = [metrics.rank(_odds(probabilities_JC, c), labels_J == c, weights_J) for c in signals]
         values["auc"].append(metrics.macro_auc(rankings).value)
         values["nll"].append(metrics.nll(probabilities_JC, labels_J, weights_J).value)
         values["accuracy"].append(
@@ -183,6 +185,13 @@ def figures_of(
     mean = float(np.average(probabilities_MJC[:, :, signals].mean((0, 2)), weights=weights_J))
     found["score"] = Spread(mean, std, std / math.sqrt(2 * max(number - 1, 1)))
     return found
+
+
+def _odds(probabilities_JC: Floats, c: int) -> Floats:
+    """ln(p_c / rest): ranks as p_c does, without its ties where p_c was rounded to 1; 0 is taken as 1e-300."""
+    rest_J = np.delete(probabilities_JC, c, axis=1).sum(1)
+    odds_J: Floats = np.log(np.maximum(probabilities_JC[:, c], 1e-300)) - np.log(np.maximum(rest_J, 1e-300))
+    return odds_J
 
 
 def _sources(recipe: Recipe) -> tuple[list[Varied], dict[str, str]]:

@@ -54,6 +54,7 @@ SWA = (*MLP[:6], "training.epochs=3", "training.swa={start: 0.4}", "training.l1=
 LOCAL = (*MLP, "training.sync_batch_norm=false")
 EVERY_STEP = (*MLP, "training.checkpoint_seconds=1.0e-9")
 MEMBERS = (*COMMON, "ensemble.members=3", "training.ranks=members")
+FOLDS = (*COMMON, "data.folds={k: 3, by: event_number}", "training.ranks=members", "training.epochs=1")
 
 JOBS: dict[str, dict[str, Any]] = {
     "mlp, 1": {"world": 1, "overrides": MLP, "double": True},
@@ -82,6 +83,8 @@ JOBS: dict[str, dict[str, Any]] = {
     "2 to 1": {"world": 1, "overrides": EVERY_STEP, "double": True, "resume": True},
     "members, 1": {"world": 1, "overrides": MEMBERS},
     "members, 2": {"world": 2, "overrides": MEMBERS},
+    "folds, 1": {"world": 1, "overrides": FOLDS},
+    "folds, 2": {"world": 2, "overrides": FOLDS},
     "bad jet, 2": {"world": 2, "overrides": MLP, "hook": "bad jet"},
     "mistake, 2": {"world": 2, "overrides": MLP, "hook": "mistake"},
     "mistake in members, 2": {"world": 2, "overrides": MEMBERS, "hook": "mistake"},
@@ -250,6 +253,16 @@ def test_members_spread_over_ranks_are_those_of_the_loop(done: Done) -> None:
     assert [metrics(alone, k) for k in range(3)] == [metrics(spread, k) for k in range(3)]
     assert "member 1: epoch 2/2" in done.said("members, 2", 1)
     assert "member 1" not in done.said("members, 2", 0).replace("3 of 3 members", "")
+
+
+def test_folds_spread_over_ranks_are_those_of_the_loop(done: Done) -> None:
+    alone, spread = done.run("folds, 1"), done.run("folds, 2")
+    one, two = ((run / "tagger" / "weights.safetensors").read_bytes() for run in (alone, spread))
+    assert one == two
+    for fold in range(3):
+        first, second = (metrics(run / f"fold_{fold}") for run in (alone, spread))
+        assert first == second
+    assert ["fold 1, member 0: epoch" in done.said("folds, 2", rank) for rank in range(2)] == [False, True]
 
 
 def test_torchrun_restarts_after_a_killed_rank(done: Done, tmp_path: Path) -> None:

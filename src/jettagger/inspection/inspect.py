@@ -25,7 +25,7 @@ from jettagger.inspection.reading import Walk
 from jettagger.inspection.spectra import Spectrum, jet_values, joined, particle_values, spectra
 from jettagger.inspection.statistics import Summary
 from jettagger.inspection.survey import Survey, SurveyedFile
-from jettagger.inspection.terms import Term
+from jettagger.inspection.terms import Term, class_names
 from jettagger.inspection.training_weights import Weighting, weighting
 from jettagger.inspection.yields import CutFlow, Yield
 
@@ -191,7 +191,7 @@ def _has_events(config: DataConfig, walk: Walk) -> bool:
 def _by_class(config: DataConfig, training: Sequence[Kept]) -> dict[str, list[Kept]]:
     """The kept training jets of each class; a sample counts as much as the jets that it was drawn from."""
     found: dict[str, list[Kept]] = {}
-    for number, name in enumerate(config.classes):
+    for number, name in enumerate(class_names(config)):
         for kept in training:
             rows = np.flatnonzero((kept.labels_J == number) & (kept.side_J == 0))
             if len(rows):

@@ -51,9 +51,8 @@ def judge_yields(
         if one.name != "all" and one.side in sides and not one.jets:
             findings.add("error", f"classes.{one.name}", f"no selected jet of '{one.side}' belongs to it")
         elif one.name != "all" and one.sum_of_weights <= 0:
-            findings.add(
-                "error", f"classes.{one.name}", f"event weights of '{one.side}' sum to {one.sum_of_weights:g}"
-            )
+            where = f"classes.{one.name}" if config.classes else "weights.event"
+            findings.add("error", where, f"event weights of '{one.side}' sum to {one.sum_of_weights:g}")
 
 
 def judge_overlaps(config: DataConfig, found: Overlaps, findings: Findings) -> None:

@@ -34,6 +34,7 @@ from jettagger.inspection.survey import SurveyedFile
 from jettagger.inspection.terms import (
     Term,
     branches_of,
+    class_names,
     class_terms,
     input_terms,
     label_terms,
@@ -65,7 +66,7 @@ class Walk:
         self._extras = tuple(splits.columns(config))
         self._cuts = selection_terms(config)
         self._classes = class_terms(config)
-        self.yields = YieldCounter(tuple(config.classes))
+        self.yields = YieldCounter(class_names(config))
         self.branches, self.variables = Statistics(), Statistics()
         self._reservoirs: dict[tuple[str, str], Reservoir] = {}
         self._marks: dict[tuple[str, str], list[tuple[Hashes, NDArray[np.int64]]]] = {}

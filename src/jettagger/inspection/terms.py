@@ -61,6 +61,11 @@ def selection_terms(config: DataConfig) -> list[Term]:
     return [Term("data.selection", parse(text, where="data.selection"), "condition") for text in texts]
 
 
+def class_names(config: DataConfig) -> tuple[str, ...]:
+    """The classes; where there are only targets, all jets are one group, `jets`."""
+    return tuple(config.classes) or ("jets",)
+
+
 def class_terms(config: DataConfig) -> dict[str, Term | str]:
     """For each class its condition, or the name of its sample."""
     terms: dict[str, Term | str] = {}

@@ -15,6 +15,7 @@ from jettagger.data.schema import DataConfig
 from jettagger.inspection.kept import Kept
 from jettagger.inspection.spectra import Spectrum, Values
 from jettagger.inspection.spectra import spectra as distributions
+from jettagger.inspection.terms import class_names
 
 Floats = NDArray[np.float64]
 
@@ -64,7 +65,7 @@ def weighting(config: DataConfig, training: Sequence[Kept]) -> Weighting:
     Raises JettaggerError where they cannot be fitted.
     """
     jets = _jets(training)
-    classes = tuple(config.classes)
+    classes = class_names(config)
     weights = {
         name: [
             Values(
@@ -125,7 +126,7 @@ def _reshaped(config: DataConfig, jets: _Jets, after_J: Floats) -> list[Reshaped
     for (name, edges), column in zip(spectrum.items(), columns, strict=True):
         bins = np.asarray(edges, np.float64)
         sides: list[dict[str, Floats]] = [{}, {}, {}, {}]
-        for c, label in enumerate(config.classes):
+        for c, label in enumerate(class_names(config)):
             of_class = jets.labels_J == c
             for number, weights_J in enumerate((jets.weights_J, after_J)):
                 values_J, used = jets.extras[column][of_class], weights_J[of_class]

@@ -40,7 +40,7 @@ class Neighbourhood:
         a slot without a particle.
         """
         flat_RF = place.detach().flatten(0, -2)
-        if len(flat_RF) == 0:
+        if flat_RF.shape[0] == 0:  # len() would make it a constant of an exported network
             return torch.zeros((*self.lead, number), dtype=torch.int64, device=place.device)
         found = []
         for rows_bS, real_bS, first_b in self.groups:

@@ -22,8 +22,9 @@ comparison: install
 test: install
 	$(BIN)/pytest
 
+# Some of them: make test-slow ONLY=tests/training
 test-slow: install
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow $(ONLY)
 
 lint: install
 	$(BIN)/ruff check .

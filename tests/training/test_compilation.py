@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from jettagger.errors import JettaggerError
+from jettagger.models.parts.model import JetModel
 from jettagger.training.checkpoints import load_weights
 from jettagger.training.compilation import runner_of
 from jettagger.training.device import Hardware
@@ -47,17 +48,20 @@ def test_compiled(tmp_path: Path) -> None:
 def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     import torch._inductor.config as settings
 
-    alone = train_member(make_training(tmp_path / "alone"))
+    def network() -> JetModel:  # not that of another test: what is compiled already needs no compiler
+        return make_model(activation="tanh")
+
+    alone = train_member(make_training(tmp_path / "alone", network()))
     monkeypatch.setattr(settings.cpp, "cxx", ("no-such-compiler",))
     monkeypatch.setattr(settings, "force_disable_caches", True)
-    training = make_training(tmp_path / "compiled", compile=True)
+    training = make_training(tmp_path / "compiled", network(), compile=True)
     training.progress.quiet = False
     result = train_member(training)
     said = capsys.readouterr().err
     assert "torch.compile failed (" in said
     assert "): the network runs as it is" in said
     assert equal(load_weights(result.weights), load_weights(alone.weights)), "the trial leaves nothing behind"
-    train_member(make_training(tmp_path / "compiled"), resume=True)
+    train_member(make_training(tmp_path / "compiled", network()), resume=True)
 
 
 def recording(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:

@@ -204,12 +204,12 @@ SLOW_DATA = """
 import sys, time
 from pathlib import Path
 from jettagger import cli
-from jettagger.training import run
+from jettagger.training import among_ranks
 began = Path(sys.argv[1])
 def waiting(*given, **named):
     began.touch()
     time.sleep(50)
-run.prepare_sides = waiting
+among_ranks.prepare_folds = waiting
 sys.argv[:2] = ["jettagger"]
 cli.main()
 """

@@ -53,7 +53,7 @@ def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
 
     alone = train_member(make_training(tmp_path / "alone", network()))
     monkeypatch.setattr(settings.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setattr(settings, "force_disable_caches", True)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     training = make_training(tmp_path / "compiled", network(), compile=True)
     training.progress.quiet = False
     result = train_member(training)

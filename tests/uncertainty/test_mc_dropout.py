@@ -154,6 +154,10 @@ def test_no_silent_dropout(name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:Dynamo does not know how to trace:UserWarning"
+)  # what it cannot trace runs eagerly
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize("name", models.architectures())
 def test_no_silent_dropout_under_compile(name):
     model, inputs = built(name), jets(20)

@@ -10,15 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state
 
 from jettagger.batch import Batch
 from jettagger.errors import JettaggerError
 from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.randomness import key
 from jettagger.training.device import threads
-from jettagger.training.l1 import penalise
-from jettagger.training.optimisers import is_matrix, optimiser_over, step_with_rates
+from jettagger.training.optimisers import build_optimiser
 from jettagger.training.rate_finder import (
     FEWEST,
     RateScan,
@@ -28,6 +26,8 @@ from jettagger.training.rate_finder import (
     endless,
     rounded,
 )
+from jettagger.training.stack import Stack
+from jettagger.training.state import TrainingState
 from jettagger.training.step import augmented
 from jettagger.training.training import Training
 
@@ -69,7 +69,7 @@ def check_copies(copies: int) -> None:
 
 
 class Copies:
-    """M copies of a training's network and one optimiser over all of them."""
+    """M copies of a training's network, stacked, on the same batches with the same dropout masks."""
 
     def __init__(self, training: Training, rates_M: Floats) -> None:
         model, device = training.model.to(training.hardware.device), training.hardware.device
@@ -87,16 +87,12 @@ class Copies:
             )
         self.training, self.made = training, 0
         self.losses_M: Floats = np.full(len(rates_M), math.nan)
-        self._rates_M = torch.from_numpy(rates_M).to(device)
-        self._template = copy.deepcopy(model).train()
+        self._rates = rates_M.tolist()
+        models = [copy.deepcopy(model) for _ in rates_M]
+        section = training.section.optimiser
+        self._stack = Stack([TrainingState(one, build_optimiser(one, section)) for one in models])
         self._generator = torch.Generator(device)
-        set_dropout_generator(self._template, self._generator)
-        self._parameters, self._buffers = stack_module_state([model] * len(rates_M))
-        trained = [name for name, p in model.named_parameters() if p.requires_grad]
-        matrices = [is_matrix(p) for p in model.parameters() if p.requires_grad]
-        self._weights = [self._parameters[name] for name in trained]
-        self._matrices = [w for w, matrix in zip(self._weights, matrices, strict=True) if matrix]
-        self._optimiser = optimiser_over(self._weights, matrices, training.section.optimiser)
+        set_dropout_generator(self._stack.template, self._generator)
 
     def step(self, given: Batch) -> list[float]:
         """One step of every copy; the loss of each before it, NaN where it is not finite."""
@@ -104,13 +100,13 @@ class Copies:
         batch = given.to(training.hardware.device)
         batch = augmented(training, self.made, batch)
         self._generator.manual_seed(key(section.seed, "dropout", training.stream, self.made))
-        self._optimiser.zero_grad()
+        self._stack.clear_gradients()
         minimised_M, losses_M = self._losses(batch)
         minimised_M.sum().backward()  # type: ignore[no-untyped-call]
-        penalise(self._matrices, section.l1)
+        self._stack.add_l1(section.l1)
         if section.gradient_clip is not None:
-            clip_each([w.grad for w in self._weights if w.grad is not None], section.gradient_clip)
-        step_with_rates(self._optimiser, self._rates_M)
+            self._stack.clip(section.gradient_clip)
+        self._stack.step(self._rates)
         self.made += 1
         found_M = losses_M.detach().double().cpu().numpy()
         self.losses_M = np.where(np.isfinite(found_M), found_M, math.nan)
@@ -121,14 +117,14 @@ class Copies:
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What is minimised, and the mean loss, of each copy: (M,)."""
 
-        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        def one(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             with self.training.hardware.autocast():
-                raw_BK = functional_call(self._template, (parameters, buffers), (batch.inputs,))
+                raw_BK = self._stack.call(tensors, batch.inputs)
             loss = self.training.objective(raw_BK, batch)
             return loss.step, loss.losses / loss.weights
 
         try:
-            found: tuple[Tensor, Tensor] = torch.vmap(one, randomness="same")(self._parameters, self._buffers)
+            found: tuple[Tensor, Tensor] = torch.vmap(one, randomness="same")(self._stack.tensors)
         except (RuntimeError, ValueError) as error:
             if "vmap" not in str(error):
                 raise
@@ -136,15 +132,6 @@ class Copies:
                 f"--side-by-side: this network cannot be run for several at once ({error}); leave it out"
             ) from error
         return found
-
-
-@torch.no_grad()
-def clip_each(gradients: list[Tensor], limit: float) -> None:
-    """Scales down the gradient of every copy whose norm over all parameters exceeds `limit`."""
-    norms_PM = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
-    share_M = limit / torch.linalg.vector_norm(norms_PM, dim=0).clamp(min=limit)
-    for gradient in gradients:
-        gradient.mul_(share_M.view(-1, *(1,) * (gradient.ndim - 1)))
 
 
 def suggest_of_copies(rates_M: Floats, smoothed_M: Floats, start: float) -> Suggestion:

@@ -3,7 +3,7 @@
 A member's own model, running mean and optimiser stay usable: validation, checkpoints and the best epoch are those of
 a single training.
 
-Shapes: M members, and what a single network's tensor has.
+Shapes: M members, P parameters, and what a single network's tensor has.
 """
 
 import copy
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from jettagger.batch import Inputs
 from jettagger.models.parts.model import JetModel
+from jettagger.training.l1 import penalise
 from jettagger.training.optimisers import is_matrix, step_with_rates
 from jettagger.training.state import TrainingState
 
@@ -44,6 +45,11 @@ class Stack:
     def __len__(self) -> int:
         return len(self.states)
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What `call` takes, of all members."""
+        return {**self.parameters, **self.buffers}
+
     def call(self, tensors: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
         """Logits with these weights and buffers: `functional_call` without its search for their places."""
         for place, last, name in self._places:
@@ -52,10 +58,19 @@ class Stack:
 
     def add_l1(self, strength: float) -> None:
         """See `l1.add_l1`: a penalty on weights between layers, whose own shape is a matrix."""
-        if strength > 0:
-            for stacked in self.parameters.values():
-                if stacked.grad is not None and is_matrix(stacked[0]):
-                    stacked.grad.add_(stacked.detach().sign(), alpha=strength)
+        penalise([stacked for stacked in self.parameters.values() if is_matrix(stacked[0])], strength)
+
+    @torch.no_grad()
+    def clip(self, limit: float | None) -> Tensor:
+        """The norm of each member's gradient, (M,); where it exceeds the limit the gradient is scaled down to it."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norms_PM = torch.stack([torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients])
+        norms_M: Tensor = torch.linalg.vector_norm(norms_PM, dim=0)
+        if limit is not None:
+            share_M = limit / norms_M.clamp(min=limit)
+            for gradient in gradients:
+                gradient.mul_(share_M.view(-1, *(1 for _ in gradient.shape[1:])))
+        return norms_M
 
     def clear_gradients(self) -> None:
         """Before the next backward pass."""

@@ -266,7 +266,7 @@ class TogetherRun:
         losses, weights, minimised = self.losses(batches)
         minimised.sum().backward()  # type: ignore[no-untyped-call]
         self.stack.add_l1(self.section.l1)
-        norms_M = self._clipped_norms()
+        norms_M = self.stack.clip(self.section.gradient_clip)
         self.pending.append((self.at, torch.stack((losses.detach(), weights, norms_M))))
         if self.hardware.device.type == "cpu" or len(self.pending) == CHECK_EVERY:
             self.look()
@@ -321,9 +321,7 @@ class TogetherRun:
             generator.manual_seed(key(training.section.seed, "dropout", training.stream, member.state.step))
         masks = masks_of(self.drawn, batches, self.names, self.generators)
         together = side_by_side(batches, self.names)
-        found: tuple[Tensor, Tensor, Tensor] = self._all(
-            {**self.stack.parameters, **self.stack.buffers}, together, masks
-        )
+        found: tuple[Tensor, Tensor, Tensor] = self._all(self.stack.tensors, together, masks)
         return found
 
     def _one(
@@ -355,18 +353,6 @@ class TogetherRun:
                 check_labels(one, member.training.model.outputs.classes)
             batches.append(augmented(member.training, member.state.step, batch))
         return batches
-
-    def _clipped_norms(self) -> Tensor:
-        """The norm of each member's gradient, (M,); where it exceeds the limit the gradient is scaled down to it."""
-        gradients = [p.grad for p in self.stack.parameters.values() if p.grad is not None]
-        norms_PM = torch.stack([torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients])
-        norms_M: Tensor = torch.linalg.vector_norm(norms_PM, dim=0)
-        limit = self.section.gradient_clip
-        if limit is not None:
-            share_M = limit / norms_M.clamp(min=limit)
-            for gradient in gradients:
-                gradient.mul_(share_M.view(-1, *(1 for _ in gradient.shape[1:])))
-        return norms_M
 
 
 def _failure(member: Member, step: int, norm: float) -> NotFiniteError:

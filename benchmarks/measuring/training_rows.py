@@ -1,7 +1,7 @@
 """What `training.py` measures of jettagger; started by it, once for each figure.
 
 Told as JSON: `kind` (jettagger, bare loop or export), `network`, `samples`, `prepared`, `batch_size`, `steps`,
-`threads`.
+`threads`, `precision`.
 """
 
 import json
@@ -25,7 +25,7 @@ from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.models.parts.model import JetModel
 from jettagger.models.parts.normalisation import InputNormalisation
 from jettagger.randomness import torch_generator
-from jettagger.training.device import choose_hardware
+from jettagger.training.device import Precision, choose_hardware
 from jettagger.training.loop import train_member
 from jettagger.training.progress import Progress
 from jettagger.training.schema import TrainingSection
@@ -70,10 +70,10 @@ def main() -> None:
         return
     timed = Timed(batches, told["steps"], told["batch_size"])
     if told["kind"] == "bare loop":
-        train_bare(model, timed)
+        train_bare(model, timed, told["precision"])
     else:
         few = Batches(prepared, rows_R[:: len(rows_R) // 64], 64, inputs=model.inputs)
-        train(model, timed, few, told["threads"])
+        train(model, timed, few, told["threads"], told["precision"])
 
 
 def make_model(name: str, prepared: Prepared) -> JetModel:
@@ -82,7 +82,7 @@ def make_model(name: str, prepared: Prepared) -> JetModel:
     return build(config, prepared.spec, len(prepared.classes), torch_generator(1, "initialisation", 0))
 
 
-def train(model: JetModel, batches: Timed, validation: Batches, threads: int) -> None:
+def train(model: JetModel, batches: Timed, validation: Batches, threads: int, precision: Precision) -> None:
     """With jettagger's own loop."""
     document = {"epochs": 2, "checkpoint_seconds": None, "threads": threads, "schedule": "constant"}
     with tempfile.TemporaryDirectory() as folder:
@@ -92,21 +92,24 @@ def train(model: JetModel, batches: Timed, validation: Batches, threads: int) ->
             validation=validation,
             section=TrainingSection.model_validate(document | {"optimiser": {"name": "adamw", "lr": RATE}}),
             directory=Path(folder),
-            hardware=choose_hardware("cpu", "float32"),
+            hardware=choose_hardware("cpu", precision),
             config={},
             progress=Progress("benchmark", 2, quiet=True),
         )
         train_member(training)
 
 
-def train_bare(model: JetModel, batches: Timed) -> None:
+def train_bare(model: JetModel, batches: Timed, precision: Precision) -> None:
     """Forward, cross-entropy, backward, AdamW, and nothing else."""
     model.train()
     set_dropout_generator(model, torch.Generator())
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
+    hardware = choose_hardware("cpu", precision)
     for epoch in range(2):
         for batch in batches.epoch(epoch):
-            loss = functional.cross_entropy(model(batch.inputs), batch.labels_B)
+            with hardware.autocast():
+                logits_BC = model(batch.inputs)
+            loss = functional.cross_entropy(logits_BC.float(), batch.labels_B)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

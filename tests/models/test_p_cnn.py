@@ -8,7 +8,6 @@ from torch import nn
 
 from jettagger import models
 from jettagger.batch import CollectionInput, Feature, Inputs, InputSpec, Packed
-from jettagger.models.parts import slots
 from jettagger.models.parts.dropout import Dropout, set_dropout_generator
 from jettagger.models.parts.layers import BatchNorm
 
@@ -93,14 +92,8 @@ def padded(inputs):
     return inputs.dense({"particles": SLOTS}).collections["particles"].features_BPF.transpose(1, 2)
 
 
-@pytest.fixture
-def small_groups(monkeypatch):
-    monkeypatch.setattr(slots, "JETS_PER_GROUP", 6)
-
-
 @pytest.mark.parametrize("form", ["packed", "dense"])
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.usefixtures("small_groups")
 def test_equals_the_published_network(form, training):
     # In training the statistics of a batch add rounding of their own, hence more digits.
     dtype, tolerance = (torch.float64, 1e-10) if training else (torch.float32, 1e-5)
@@ -116,7 +109,6 @@ def test_equals_the_published_network(form, training):
             torch.testing.assert_close(left, right, rtol=tolerance, atol=tolerance, msg=name)
 
 
-@pytest.mark.usefixtures("small_groups")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("lengths", [(0, SLOTS + 5), (0, 2), (SLOTS, SLOTS + 1), (1, 4)])
 def test_gradients_equal_those_of_the_published_network(lengths, training):
@@ -142,7 +134,6 @@ def test_gradients_equal_those_of_the_published_network(lengths, training):
             )
 
 
-@pytest.mark.usefixtures("small_groups")
 def test_dropout_in_convolutions_draws_for_every_slot():
     model, inputs = build(convolution_dropout=0.3).train(), jets(30)
     seen = []
@@ -154,7 +145,6 @@ def test_dropout_in_convolutions_draws_for_every_slot():
     assert (30, 32, 1, SLOTS) in seen
 
 
-@pytest.mark.usefixtures("small_groups")
 def test_statistics_are_reduced_over_ranks():
     """Two ranks with the same jets have the statistics of one; their gradients are those of twice the loss."""
     inputs, grads = jets(30, torch.float64), []

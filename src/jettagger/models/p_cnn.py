@@ -21,7 +21,7 @@ from jettagger.models.parts.initialisation import Initialisation
 from jettagger.models.parts.layers import BatchNorm, Head, followed_by
 from jettagger.models.parts.model import JetModel, Reach
 from jettagger.models.parts.normalisation import InputNormalisation
-from jettagger.models.parts.slots import Slots, convolve, grouped, map_linearly, normalise
+from jettagger.models.parts.slots import Slots, convolve, in_sequence, map_linearly, normalise
 from jettagger.schema import Section
 
 Positive = Annotated[int, Field(gt=0)]
@@ -142,11 +142,11 @@ class Model(JetModel):
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, (B, C)."""
         particles = self.normalise(inputs).collections[self.collection.name]
-        mean_BF = self._grouped(particles) if self._groups(particles) else self._dense(particles)
+        mean_BF = self._once(particles) if self._pads_once(particles) else self._dense(particles)
         logits_BC: Tensor = self.head(mean_BF)
         return logits_BC
 
-    def _groups(self, particles: Particles) -> TypeGuard[Packed]:
+    def _pads_once(self, particles: Particles) -> TypeGuard[Packed]:
         """Whether padding is computed once for all jets.
 
         An accelerator would wait for the lengths; and with dropout no jet's padding equals another's.
@@ -155,16 +155,14 @@ class Model(JetModel):
             return False
         return len(particles.lengths_B) > 1 and not particles.features_NF.is_cuda
 
-    def _grouped(self, particles: Packed) -> Tensor:
-        """(B, F) from the groups of jets that `parts.slots` works on."""
-        raw, lengths = grouped(particles, self.collection.length)
-        # How many slots of a group may still differ from those of a jet without particles.
-        extents = [length + 1 + 2 * len(self._units(0)) for length in lengths]
-        slots: Slots = self.first(normalise(self.input_norm, raw.kept(extents), rectify=False))
-        for number, stage in enumerate(self.stages):
-            if number:
-                extents = [extent // 2 + 2 * len(self._units(number)) for extent in extents]
-                slots = slots.kept([2 * extent for extent in extents])
+    def _once(self, particles: Packed) -> Tensor:
+        """(B, F) from the sequence of jets that `parts.slots` works on."""
+        # How many slots beyond a jet's last particle the layers of each stage change.
+        beyond = [2 * len(self._units(number)) for number in range(len(self.stages))]
+        beyond[0] += 1  # the first convolution
+        raw = in_sequence(particles, self.collection.length, beyond)
+        slots: Slots = self.first(normalise(self.input_norm, raw, rectify=False))
+        for stage in self.stages:
             slots = stage(slots)
         return slots.mean()
 

@@ -57,9 +57,11 @@ def bundle(
     seen = scored_validation(recipe, bare, sides)
     for problem in seen.problems:
         say(problem)
-    for remark in _remarks(recipe):
+    figures = _validation_figures(bare.classes, seen)
+    remarks = [*_remarks(recipe), *_remarks_on(figures["validation"], bare.classes)]
+    for remark in remarks:
         say(remark)
-    card = _card(recipe, bare, sides, output, standing) | _validation_figures(bare.classes, seen)
+    card = _card(recipe, bare, sides, output, standing) | figures | {"remarks": remarks}
     return save(
         output / "tagger",
         tagger=replace(bare, card=card),
@@ -91,7 +93,6 @@ def _card(
             for piece, model in zip(standing.ended, tagger.members, strict=True)
         ],
         "cost": _cost(output, standing.ended),
-        "remarks": _remarks(recipe),
         "failed": [failure._asdict() for failure in standing.failed],
         "missing": [piece._asdict() for piece in standing.missing],
         "versions": {
@@ -204,13 +205,18 @@ def _described(feature: Feature) -> dict[str, Any]:
 
 
 def _validation_figures(classes: Sequence[str], seen: ScoredValidation) -> dict[str, Any]:
-    """Figures and working points on the validation jets: a first look, since these jets chose the epoch."""
+    """Figures and working points on the validation jets: a first look, since these jets chose the epoch.
+
+    There are none of a class that cannot be ranked against the rest.
+    """
     figures = _target_figures(seen)
     working_points: dict[str, dict[str, float]] = {}
     for index, name in enumerate(classes):
+        if not metrics.rankable(seen.labels_J == index, seen.weights_J):
+            continue
         ranking = metrics.rank(seen.probabilities_JC[:, index], seen.labels_J == index, seen.weights_J)
         points = metrics.roc_points(ranking, WORKING_POINTS)
-        figures[f"auc {name} against the rest"] = metrics.auc(ranking).value
+        figures[_auc_of(name)] = metrics.auc(ranking).value
         working_points[name] = {
             f"{efficiency:g}": float(threshold)
             for efficiency, threshold in zip(WORKING_POINTS, points.threshold_G, strict=True)
@@ -218,6 +224,24 @@ def _validation_figures(classes: Sequence[str], seen: ScoredValidation) -> dict[
     if classes:
         figures["nll"] = metrics.nll(seen.probabilities_JC, seen.labels_J, seen.weights_J).value
     return {"validation": figures, "working_points": working_points, "problems": list(seen.problems)}
+
+
+def _remarks_on(figures: Mapping[str, float], classes: Sequence[str]) -> list[str]:
+    """Of what event weights do to the AUC: that it is not defined, or not between 0 and 1."""
+    remarks = []
+    for name in map(_auc_of, classes):
+        if name not in figures:
+            remarks.append(
+                f"no {name} and no working points: the event weights of the validation jets on one side do not add up"
+                " to more than 0"
+            )
+        elif (words := metrics.beyond(f"{name} of the validation jets", figures[name])) is not None:
+            remarks.append(words)
+    return remarks
+
+
+def _auc_of(name: str) -> str:
+    return f"auc {name} against the rest"
 
 
 def _target_figures(seen: ScoredValidation) -> dict[str, float]:

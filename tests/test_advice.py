@@ -172,3 +172,19 @@ def test_trainings_are_named_as_in_their_run():
     assert advise_members([good, bad], 2, names)[1].startswith(
         "1 of 2 trainings: overfitting. Fold 1, member 0: "
     )
+
+
+def test_figures_beyond_their_range():
+    epochs = [
+        {**epoch, "auc": 1.02 if k > 27 else 0.9, "accuracy": 0.8}
+        for k, epoch in enumerate(history(FALLING, FALLING + 0.01))
+    ]
+    [found] = advise(epochs, 2)[1:]
+    assert found.verdict == "figures beyond their range"
+    assert found.sentence.startswith(
+        "Outside 0 to 1 on the validation jets: the AUC in 2 of 30 epochs (such as 1.02), since negative event weights"
+    )
+    epochs[3]["accuracy"] = -0.1
+    assert " and the accuracy in 1 of 30 epochs (such as -0.1), since" in advise(epochs, 2)[1].sentence
+    inside = [{**epoch, "auc": None, "accuracy": 1.0} for epoch in history(FALLING, FALLING + 0.01)]
+    assert len(advise(inside, 2)) == 1

@@ -338,6 +338,29 @@ def test_negative_weights_are_unbiased_and_finite():
     assert metrics.rejection(ranking, 0.5).error > metrics.rejection(plain, 0.5).error
 
 
+def test_negative_weights_may_bring_an_auc_out_of_its_range_and_it_is_said():
+    # The background above the signal weighs -1 of 2 in all: P(signal higher) is (3 - 0) / 2.
+    ranking = metrics.rank([0.9, 0.5, 0.1, 0.1, 0.1], [False, True, False, False, False], [-1.0, 1, 1, 1, 1])
+    assert metrics.auc(ranking).value == pytest.approx(1.5)
+    assert metrics.beyond("AUC", 1.5) == (
+        "AUC is 1.5, outside 0 to 1: negative event weights outweigh the others among part of the jets; it is given as"
+        " it comes out, not clipped"
+    )
+    assert metrics.beyond("NLL", -0.25, 0.0, np.inf).startswith("NLL is -0.25, below 0: negative")
+    for value in (0.0, 1.0, 1 + 1e-12, -1e-12, np.nan):
+        assert metrics.beyond("AUC", value) is None
+
+
+@pytest.mark.parametrize("weights_N", [[1.0, -2, 1], [1, 1, 0], [1, 1, -1]])
+def test_what_cannot_be_ranked(weights_N):
+    signal_N = [False, False, True]
+    assert metrics.rankable(signal_N)
+    assert not metrics.rankable(signal_N, weights_N)
+    assert not metrics.rankable([True, True, True])
+    with pytest.raises(JettaggerError, match=r"no (signal|background) jets, or their weights do not sum"):
+        metrics.rank([0.1, 0.2, 0.3], signal_N, weights_N)
+
+
 finite = st.floats(-5, 5).map(lambda x: round(x, 2))
 jets = st.lists(st.tuples(finite, st.booleans(), st.floats(0.1, 10)), min_size=2, max_size=40).filter(
     lambda rows: len({signal for _, signal, _ in rows}) == 2

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Epoch = Mapping[str, float | None]
 """One epoch of a training: `epoch` (from 1), `train_loss`, `validation_loss`, and what else was recorded: `lr`,
-`gradient_norm`, `clipped`, `auc`."""
+`gradient_norm`, `clipped`, `auc`, `accuracy`."""
 
 Floats = NDArray[np.float64]
 _SHORTEST = 4
@@ -24,6 +24,7 @@ _SLOW = 0.25
 _STRAIGHT = 0.7
 _CLIPPED = 0.9
 _SHAKY = 0.05
+_ROUNDING = 1e-9
 
 
 class Advice(NamedTuple):
@@ -31,7 +32,8 @@ class Advice(NamedTuple):
 
     verdict: str
     """`diverged`, `too short`, `learning rate too high`, `learning rate too low`, `underfitting`, `overfitting`,
-    `still improving` or `converged`; beside it `always clipped`, `unstable validation`."""
+    `still improving` or `converged`; beside it `always clipped`, `unstable validation`, `figures beyond
+    their range`."""
     sentence: str
     """One or two sentences with epochs and losses."""
 
@@ -40,11 +42,12 @@ def advise(history: Sequence[Epoch], classes: int | None = None) -> tuple[Advice
     """The verdict on one member's epochs (none for no epochs), then what else stands out.
 
     That is: a gradient that was clipped in 90 % of the steps of the second half of the epochs; a validation loss
-    that scatters there by more than 5 % from epoch to epoch, and more than twice as much as the training loss.
+    that scatters there by more than 5 % from epoch to epoch, and more than twice as much as the training loss; an AUC
+    or accuracy outside 0 to 1.
     """
     if len(history) == 0:
         return ()
-    beside = [judge(history) for judge in (_clipped, _shaky)]
+    beside = [judge(history) for judge in (_clipped, _shaky, _beyond)]
     return (diagnose(history, classes), *(found for found in beside if found is not None))
 
 
@@ -249,4 +252,21 @@ def _shaky(history: Sequence[Epoch]) -> Advice | None:
         f"The validation loss scatters by {scatter:.2g} ({100 * scatter / level:.0f} %) from epoch to epoch in the "
         f"second half, the training loss by {_jitter(train):.2g}: the best epoch is partly luck; more validation "
         "jets, a lower rate at the end, or a mean of the weights (ema, swa) would steady it.",
+    )
+
+
+def _beyond(history: Sequence[Epoch]) -> Advice | None:
+    parts = []
+    for key, name in (("auc", "AUC"), ("accuracy", "accuracy")):
+        values = _column(history, key)
+        outside = values[(values < -_ROUNDING) | (values > 1 + _ROUNDING)]
+        if len(outside):
+            worst = float(outside[np.abs(outside - 0.5).argmax()])
+            parts.append(f"the {name} in {len(outside)} of {len(values)} epochs (such as {worst:.4g})")
+    if not parts:
+        return None
+    return Advice(
+        "figures beyond their range",
+        f"Outside 0 to 1 on the validation jets: {' and '.join(parts)}, since negative event weights outweigh the "
+        "others among part of these jets. They are not clipped; more validation jets would steady them.",
     )

@@ -8,14 +8,17 @@ import pytest
 import yaml
 
 from jettagger import configuration
+from jettagger.cluster import programs
 from jettagger.cluster.submission import submit
 
 STAND_INS = {
     "sbatch": 'echo "$@" >> "$CALLS/sbatch"; [ ! -e "$CALLS/refuse" ] || [ $(wc -l < "$CALLS/sbatch") -lt 3 ] ||'
     ' { echo "invalid account" >&2; exit 1; }; echo "$((100 + $(wc -l < "$CALLS/sbatch")));cluster"',
     "squeue": '[ ! -e "$CALLS/queue" ] || cat "$CALLS/queue"',
-    "scancel": 'echo "$@" >> "$CALLS/scancel"',
-    "condor_submit_dag": 'echo "$@" >> "$CALLS/dag"; echo "1 job(s) submitted to cluster 55."',
+    "scancel": 'echo "$@" >> "$CALLS/scancel"; [ ! -e "$CALLS/lost" ] || { echo "no connection" >&2; exit 1; }',
+    "condor_submit_dag": 'echo "$@" >> "$CALLS/dag"; touch "$3.condor.sub"; [ ! -e "$CALLS/refuse" ] ||'
+    ' { echo "no such group" >&2; exit 1; }; [ ! -e "$CALLS/silent" ] || { echo done; exit; };'
+    ' echo "1 job(s) submitted to cluster 55."',
     "condor_q": '[ ! -e "$CALLS/queue" ] || cat "$CALLS/queue"',
 }
 
@@ -98,14 +101,86 @@ def test_a_run_with_live_jobs_is_not_submitted_again(command, calls, toy_folder,
 
 def test_when_a_job_is_refused_the_others_are_cancelled(command, calls, toy_folder, tmp_path):
     (calls / "refuse").touch()
-    run = tmp_path / "run"
-    refused = command(
-        *("submit", toy_folder / "config.yaml", "--scheduler", "slurm", "--output", run),
-        *("--set", "ensemble.members=2"),
+    run = tmp_path / "new" / "run"
+    arguments = ("submit", toy_folder / "config.yaml", "--scheduler", "slurm", "--output", run)
+    refused = command(*arguments, "--set", "ensemble.members=2")
+    assert refused.status == 2
+    assert refused.error == (
+        f"jettagger: error: job merge: sbatch refuses: invalid account; {run} is left as it was, --dry-run prints"
+        " the scripts\n"
     )
-    assert (refused.status, refused.error) == (2, "jettagger: error: sbatch refuses: invalid account\n")
     assert words(calls / "scancel") == ["101 102"]
+    assert not run.parent.exists()
+    (calls / "refuse").unlink()
+    assert command(*arguments).status == 0
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "htcondor"])
+def test_a_refused_submission_leaves_an_earlier_one_as_it_was(
+    command, calls, toy_folder, tmp_path, scheduler
+):
+    run = tmp_path / "run"
+    arguments = ("submit", toy_folder / "config.yaml", "--scheduler", scheduler, "--output", run)
+    assert command(*arguments).status == 0
+    (run / "jobs" / "train.status").write_text("1\n")
+
+    def files():
+        return {path: (path.read_bytes(), path.stat().st_mode) for path in run.rglob("*") if path.is_file()}
+
+    before = files()
+    (calls / "refuse").touch()
+    refused = command(*arguments, "--set", "ensemble.members=2", "--set", "cluster.time=01:00")
+    assert refused.status == 2
+    assert re.search(rf"refuses: (invalid account|no such group); {run} is left as it was", refused.error)
+    assert files() == before
+
+
+def test_a_refused_sweep_leaves_nothing(command, calls, toy_folder, tmp_path):
+    (calls / "refuse").touch()
+    run, swept = tmp_path / "s", "sweep={grid: {model.dropout: [0.0, 0.2]}}"
+    arguments = ("submit", toy_folder / "config.yaml", "--scheduler", "slurm", "--sweep", "--output", run)
+    assert "job table: sbatch refuses: invalid account" in command(*arguments, "--set", swept).error
+    assert not run.exists()
+    (calls / "refuse").unlink()
+    other = "sweep={grid: {model.dropout: [0.1]}}"
+    assert command(*arguments, "--set", other).status == 0
+    kept = (run / "jobs" / "sweep.yaml").read_text()
+    refused = command(*arguments, "--set", swept)
+    assert refused.error == f"jettagger: error: {run} holds another sweep: choose another --output\n"
+    assert (run / "jobs" / "sweep.yaml").read_text() == kept
+
+
+def test_where_jobs_may_be_in_the_queue_their_files_stay(command, calls, toy_folder, tmp_path):
+    (calls / "refuse").touch()
+    (calls / "lost").touch()
+    run = tmp_path / "run"
+    arguments = ("submit", toy_folder / "config.yaml", "--output", run, "--set", "ensemble.members=2")
+    unclear = command(*arguments, "--scheduler", "slurm")
+    assert unclear.status == 2
+    assert unclear.error == (
+        "jettagger: error: job merge: sbatch refuses: invalid account; jobs 101, 102 are in the queue still, since"
+        f" scancel refuses: no connection; the scripts are kept in {run / 'jobs'}\n"
+    )
+    assert (run / "jobs" / "train.sh").exists()
     assert not (run / "jobs.json").exists()
+
+
+def test_no_answer_is_no_refusal(monkeypatch):
+    monkeypatch.setattr(programs, "PATIENCE", 0.05)
+    with pytest.raises(programs.UnclearError, match=r"sbatch has not answered for 0.05 s"):
+        programs.call(["sleep", "5"], "sbatch")
+
+
+def test_a_dag_without_a_number_keeps_its_files(command, calls, toy_folder, tmp_path):
+    (calls / "silent").touch()
+    run = tmp_path / "run"
+    unclear = command(
+        *("submit", toy_folder / "config.yaml", "--output", run, "--scheduler", "htcondor"),
+    )
+    assert unclear.error == (
+        f"jettagger: error: condor_submit_dag says no number: done; the scripts are kept in {run / 'jobs'}\n"
+    )
+    assert (run / "jobs" / "jobs.dag").exists()
 
 
 def test_a_dag_is_handed_over(command, calls, toy_folder, tmp_path):

@@ -162,6 +162,21 @@ def test_negative_weights_pass_with_a_note(make_predictions):
     result = evaluate(make_predictions(weights=weights_N))
     assert any("event weights are negative" in note for note in result.notes)
     assert np.isfinite(result.auc.value)
+    assert not any("not clipped" in note for note in result.notes)
+
+
+def test_figures_that_negative_weights_bring_out_of_their_range_are_named(make_predictions):
+    plain = make_predictions()
+    mistaken_N = (plain.labels_N == 0) & (plain.decomposition.probabilities_NC[:, 1] > 0.5)
+    result = evaluate(make_predictions(weights=np.where(mistaken_N, -1.0, 1.0)))
+    assert result.auc.value > 1
+    assert result.accuracy.value > 1
+    assert [note.partition(" is ")[0] for note in result.notes if "not clipped" in note] == [
+        *("AUC (Top_vs_QCD)", "accuracy")
+    ]
+    assert any(
+        note.startswith(f"accuracy is {result.accuracy.value:.6g}, outside 0 to 1") for note in result.notes
+    )
 
 
 def test_one_jet_of_each_class(make_predictions):

@@ -51,4 +51,9 @@ def test_mistakes(toy_folder: Path, tmp_path: Path, command: Callable[..., Any])
     found = command("find-lr", config, "--output", tmp_path / "file")
     assert found.status == 2
     assert "is a file; what is found goes into a folder" in found.error
+    for copies in (0, -2, 1):  # before any file is looked for
+        missing = ("--set", "data.train.qcd=/nowhere.root", "--side-by-side", copies)
+        found = command("find-lr", config, "--output", tmp_path / "x", *missing)
+        assert found.status == 2
+        assert f"--side-by-side {copies}: two rates at least can be compared, write 2 or more" in found.error
     assert not (tmp_path / "x").exists()

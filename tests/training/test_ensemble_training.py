@@ -257,6 +257,33 @@ def test_each_network_scores_the_validation_jets_of_its_own_split(
     assert "each jet is scored by the networks whose validation jet it is" in remark
 
 
+@pytest.mark.parametrize("source", ["initialisation", "split", "sample"])
+def test_the_card_says_which_jets_each_member_has(
+    toy_folder: Path, tmp_path: Path, sides: Any, source: str
+) -> None:
+    target = "targets={mass: {value: jet_pt}}"
+    recipe = recipe_of(toy_folder, MLP, target, "ensemble.members=2", f"ensemble.vary=[{source}]")
+    tagger = load(run.train(recipe, tmp_path / "run", say=lambda line: None).directory)
+    shifts = []
+    for k, one in enumerate(tagger.card["trainings"]):
+        own = member_sides(recipe, sides, k)
+        assert (one["training_jets"], one["validation_jets"]) == (
+            len(own.train_rows),
+            len(own.validation_rows),
+        )
+        shift = float(np.float32(np.median(sides.train.spectators["jet_pt"][own.train_rows])))
+        assert one["targets"]["mass"]["shift"] == pytest.approx(shift)
+        assert one["targets"]["mass"]["scale"] == tagger.members[k].target_scale.item() > 0
+        shifts.append(one["targets"]["mass"]["shift"])
+    data, mass = tagger.card["data"], tagger.card["targets"]["mass"]
+    if source == "initialisation":
+        assert data["training_jets"] == len(sides.train_rows)
+        assert shifts == [mass["shift"]] * 2
+    else:
+        assert data["training_jets"] is data["validation_jets"] is mass["shift"] is mass["scale"] is None
+        assert shifts[0] != shifts[1]
+
+
 def test_a_split_that_is_no_fraction_cannot_vary(toy_folder: Path) -> None:
     message = (
         r"ensemble\.vary: split draws another validation fraction .* is the condition 'event_number % 5 == 0'"

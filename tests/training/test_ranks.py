@@ -83,6 +83,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "2 to 1": {"world": 1, "overrides": EVERY_STEP, "double": True, "resume": True},
     "members, 1": {"world": 1, "overrides": MEMBERS},
     "members, 2": {"world": 2, "overrides": MEMBERS},
+    "members, one killed": {"world": 2, "overrides": (*MEMBERS, "training.rank_timeout=10"), "kill": [1, 2]},
     "folds, 1": {"world": 1, "overrides": FOLDS},
     "folds, 2": {"world": 2, "overrides": FOLDS},
     "bad jet, 2": {"world": 2, "overrides": MLP, "hook": "bad jet"},
@@ -241,6 +242,14 @@ def test_nobody_waits_for_a_rank_that_has_ended(done: Done) -> None:
     assert done.statuses["mistake in members, 2"] == [2, 2]
     assert "error a file has vanished" in done.said("mistake in members, 2", 1)
     assert "error rank 1 of 2 ended with an error of its own" in done.said("mistake in members, 2", 0)
+
+
+def test_a_killed_rank_is_not_waited_for_longer_than_its_timeout(done: Done) -> None:
+    assert done.statuses["members, one killed"] == [2, -9]
+    said = done.said("members, one killed", 0)
+    assert "error rank 1 of 2 was silent for 10 s (training.rank_timeout): it was killed" in said
+    assert "trained to the end: members 0, 2 (--merge" in said
+    assert "not trained yet, or not to the end: member 1" in said
 
 
 def test_members_spread_over_ranks_are_those_of_the_loop(done: Done) -> None:

@@ -101,6 +101,35 @@ def test_training_weights_change_the_training_and_no_metric(toy_folder, tmp_path
         assert np.array_equal(batch.weights_B.numpy(), validation.prepared.weights_J[rows].astype(np.float32))
 
 
+def test_a_class_that_weighs_nothing_costs_no_tagger(toy_folder, tmp_path):
+    event = "where((label_QCD == 1) & (jet_sdmass > 20), -0.5, 1)"
+    said = train(toy_folder, tmp_path / "run", f"weights.event={event}")
+    card = json.loads((tmp_path / "run" / "tagger" / "card.json").read_text())
+    assert set(card["validation"]) == {"nll"}
+    assert card["working_points"] == {}
+    assert card["problems"] == []
+    assert card["remarks"][1] == (
+        "no auc Top against the rest and no working points: the event weights of the validation jets on one side do not"
+        " add up to more than 0"
+    )
+    assert card["remarks"][1] in said
+
+
+def test_an_auc_beyond_its_range_is_said(toy_folder, tmp_path):
+    event = "where((label_QCD == 1) & (jet_sdmass > 85), -1, 1)"
+    said = train(toy_folder, tmp_path / "run", f"weights.event={event}", "training.epochs=8")
+    card = json.loads((tmp_path / "run" / "tagger" / "card.json").read_text())
+    value = card["validation"]["auc Top against the rest"]
+    assert value > 1
+    best = card["trainings"][0]["best_epoch"]
+    lines = (tmp_path / "run" / "member_0" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[best - 1])["auc"] == pytest.approx(value, abs=1e-3)
+    assert any(
+        f"auc Top against the rest of the validation jets is {value:.6g}, outside 0 to 1" in x for x in said
+    )
+    assert any("Outside 0 to 1 on the validation jets: the AUC in " in x for x in said)
+
+
 def _batches(folder, *overrides):
     recipe = configuration.recipe(load(folder, *overrides))
     found = prepare_sides(recipe.data, BaselinesSection(), lambda line: None)

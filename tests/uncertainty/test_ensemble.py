@@ -45,6 +45,12 @@ def test_unsound_members_are_named():
     assert [health.problem for health in member_health(p_MNC)] == [None, "constant", "not finite", None]
 
 
+def test_fractions_that_are_none_say_nothing_of_health():
+    p_MNC = np.random.default_rng(0).dirichlet([1, 1], (1, 20))
+    labels_N = np.arange(20) % 2
+    assert member_health(p_MNC, labels_N, np.where(labels_N == 1, -0.5, 1.0))[0].problem is None
+
+
 def test_unknown_labels_say_nothing_of_health():
     p_MNC = np.random.default_rng(0).dirichlet([1, 1], (1, 20))
     assert member_health(p_MNC, np.full(20, -1))[0].problem is None

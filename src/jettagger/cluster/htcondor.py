@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jettagger.cluster import script
 from jettagger.cluster.plan import Job, Plan
-from jettagger.cluster.programs import call
+from jettagger.cluster.programs import UnclearError, call
 from jettagger.cluster.records import JobRecord
 from jettagger.cluster.schema import FLAVOURS
 from jettagger.errors import JettaggerError
@@ -56,7 +56,7 @@ def submit(plan: Plan) -> list[JobRecord]:
     printed = call(command, "condor_submit_dag")
     number = re.search(r"submitted to cluster (\d+)", printed)
     if number is None:
-        raise JettaggerError(f"condor_submit_dag says no number: {printed.strip()}")
+        raise UnclearError(f"condor_submit_dag says no number: {printed.strip()}")
     return [JobRecord.of(job, number[1]) for job in plan.jobs]
 
 

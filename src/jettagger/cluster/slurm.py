@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jettagger.cluster import script
 from jettagger.cluster.plan import Job, Plan
-from jettagger.cluster.programs import call
+from jettagger.cluster.programs import UnclearError, call
 from jettagger.cluster.records import JobRecord
 from jettagger.errors import JettaggerError
 
@@ -42,14 +42,25 @@ def submit(plan: Plan) -> list[JobRecord]:
         options = _dependency(job, identity.get(job.after, ""))
         path = plan.scripts / f"{job.name}.sh"
         try:
-            printed = call(["sbatch", "--parsable", *options, str(path)], "sbatch")
-        except JettaggerError:
-            if records:
-                call(["scancel", *(record.id for record in records)], "scancel")
+            printed = call(["sbatch", "--parsable", *options, str(path)], f"job {job.name}: sbatch")
+        except JettaggerError as error:
+            _cancel(records, error)
             raise
         identity[job.name] = printed.strip().partition(";")[0]
         records.append(JobRecord.of(job, identity[job.name]))
     return records
+
+
+def _cancel(records: Sequence[JobRecord], error: JettaggerError) -> None:
+    """Cancels jobs because of an `error`. Raises UnclearError, with their numbers, where that fails."""
+    if not records:
+        return
+    numbers = [record.id for record in records]
+    try:
+        call(["scancel", *numbers], "scancel")
+    except JettaggerError as failure:
+        words = f"jobs {', '.join(numbers)} are in the queue still"
+        raise UnclearError(f"{error}; {words}, since {failure}") from error
 
 
 def states(records: Sequence[JobRecord]) -> dict[str, str]:

@@ -6,16 +6,17 @@ RUN/jobs.json     the jobs' numbers
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from jettagger.cluster import htcondor, slurm
 from jettagger.cluster.plan import CONFIG, JOBS, Plan, Trained, make_plan
-from jettagger.cluster.records import Scheduler, read_submission, write_submission
+from jettagger.cluster.records import JobRecord, Scheduler, read_submission, write_submission
 from jettagger.cluster.resolved import Resolve, Resolved
 from jettagger.cluster.script import quoted
 from jettagger.cluster.sweep import PLAN, checked_points, write_sweep
+from jettagger.cluster.undo import ENDS, undone_if_refused
 from jettagger.errors import JettaggerError, unknown_name
 from jettagger.files import check_writable, written_aside
 
@@ -38,7 +39,8 @@ def submit(
     `scheduler`: by default the one whose programs are here. `dry_run` prints the scripts and writes nothing;
     `again` submits beside jobs of this run that are alive.
 
-    Raises JettaggerError for what is wrong with config or run before anything is written or submitted.
+    Raises JettaggerError for what is wrong with config or run before anything is written or submitted. Where the
+    scheduler refuses the jobs, the run is left as it was.
     """
     scheduler = scheduler or _found()
     run = run.absolute()
@@ -58,15 +60,17 @@ def submit(
         raise JettaggerError(
             f"{PROGRAMS[scheduler]} is not on this machine: submit from one where it is, or look with --dry-run"
         )
-    if tried is None:
-        _write(plan.scripts / CONFIG, base.yaml)
-    else:
-        write_sweep(run, tried, base, configs)
-    for path, text in files.items():
-        _write(path, text)
-    plan.logs.mkdir(parents=True, exist_ok=True)
-    _forget_ends(plan)
-    submission = write_submission(plan, scheduler, backend.submit(plan))
+    with undone_if_refused(run, run / PLAN):
+        if tried is None:
+            _write(plan.scripts / CONFIG, base.yaml)
+        else:
+            write_sweep(run, tried, base, configs)
+        for path, text in files.items():
+            _write(path, text)
+        plan.logs.mkdir(parents=True, exist_ok=True)
+        _forget_ends(plan)
+        submitted: Sequence[JobRecord] = backend.submit(plan)
+    submission = write_submission(plan, scheduler, submitted)
     for job in submission.jobs:
         tasks = f", {len(job.tasks)} tasks" if len(job.tasks) > 1 else ""
         say(f"{job.name}: job {job.id}{tasks}")
@@ -132,8 +136,8 @@ def _check_run(run: Path, scheduler: Scheduler, *, sweep: bool, again: bool) -> 
 
 def _forget_ends(plan: Plan) -> None:
     """Removes how tasks of an earlier submission ended, and how often they were killed."""
-    for kind in ("status", "killed", "started"):
-        for path in plan.scripts.glob(f"*.{kind}"):
+    for suffix in ENDS:
+        for path in plan.scripts.glob(f"*{suffix}"):
             path.unlink()
 
 

@@ -4,6 +4,7 @@ Shapes: N jets, C classes, M members.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def evaluate(predictions: Predictions, settings: EvaluationSection | None = None
     def of_probabilities(figure: Callable[..., Measurement], *more: int) -> Measurement | None:
         return None if p_NC is None else figure(p_NC, labels_N, weights_N, *more)
 
-    return Result(
+    result = Result(
         name=predictions.name,
         group=predictions.group,
         seed=predictions.seed,
@@ -68,8 +69,9 @@ def evaluate(predictions: Predictions, settings: EvaluationSection | None = None
         trainings=predictions.trainings,
         n_parameters=predictions.n_parameters,
         training_seconds=predictions.training_seconds,
-        notes=tuple(_notes(predictions, pairs, settings)),
+        notes=(),
     )
+    return replace(result, notes=tuple(_notes(predictions, result, settings)))
 
 
 def _samples(predictions: Predictions) -> int:
@@ -110,17 +112,31 @@ def _calibration(
     return metrics.calibration_curve(probability_N, true_N, predictions.weights_N, bins)
 
 
-def _notes(predictions: Predictions, pairs: tuple[PairResult, ...], settings: EvaluationSection) -> list[str]:
+def _notes(predictions: Predictions, result: Result, settings: EvaluationSection) -> list[str]:
     notes = []
     drawn = (("efficiency against pT", settings.pt), ("mass spectrum", settings.mass))
-    for purpose, variable in drawn if pairs else ():
+    for purpose, variable in drawn if result.pairs else ():
         if variable is not None and variable not in predictions.spectators:
             notes.append(f"no {purpose}: '{variable}' is not among the spectators")
     if (negative := int((predictions.weights_N < 0).sum())) > 0:
         notes.append(f"{negative} of {len(predictions.weights_N)} event weights are negative")
-    for pair in pairs:
+    notes.extend(_beyond(result))
+    for pair in result.pairs:
         notes.extend(_failed_members(pair, predictions.member_names))
     return notes
+
+
+def _beyond(result: Result) -> list[str]:
+    """Names figures that negative weights bring out of their range."""
+    pairs = [(f"AUC ({pair.name})", pair.auc, 1.0) for pair in result.pairs]
+    overall = [] if len(result.classes) == 2 else [("AUC", result.auc, 1.0)]
+    others = [("accuracy", result.accuracy, 1.0), ("NLL", result.nll, np.inf), ("Brier", result.brier, 2.0)]
+    found = (
+        metrics.beyond(name, figure.value, 0.0, highest)
+        for name, figure, highest in (*pairs, *overall, *others)
+        if figure is not None
+    )
+    return [words for words in found if words is not None]
 
 
 def _failed_members(pair: PairResult, names: Sequence[str]) -> list[str]:

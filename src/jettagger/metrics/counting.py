@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Integers = NDArray[np.int64]
+_ROUNDING = 1e-9
+"""Of a figure in [0, 1], such as an AUC."""
 
 
 class Measurement(NamedTuple):
@@ -73,6 +75,17 @@ def effective_entries(weights_N: ArrayLike) -> float:
     weights_N = np.asarray(weights_N, np.float64)
     squares = float((weights_N**2).sum())
     return float(weights_N.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def beyond(name: str, value: float, low: float = 0.0, high: float = 1.0) -> str | None:
+    """What is to be said of a figure that event weights of one sign keep within [low, high]; None where it is."""
+    if not (value < low - _ROUNDING or value > high + _ROUNDING):
+        return None
+    limits = f"outside {low:g} to {high:g}" if np.isfinite(high) else f"below {low:g}"
+    return (
+        f"{name} is {value:.6g}, {limits}: negative event weights outweigh the others among part of the jets; it is"
+        " given as it comes out, not clipped"
+    )
 
 
 def weighted_mean(values_N: ArrayLike, weights_N: ArrayLike | None = None) -> Measurement:

@@ -100,7 +100,7 @@ def rank(scores_N: ArrayLike, signal_N: ArrayLike, weights_N: ArrayLike | None =
         raise JettaggerError(f"{broken} of {len(scores_N)} scores are NaN")
     sides = []
     for name, side_N in (("signal", signal_N), ("background", ~signal_N)):
-        if not side_N.any() or not weights_N[side_N].sum() > 0:
+        if not weights_N[side_N].sum() > 0:
             raise JettaggerError(f"no {name} jets, or their weights do not sum to more than 0")
         index = np.flatnonzero(side_N)
         sides.append(index[np.argsort(-scores_N[index], kind="stable")])
@@ -122,6 +122,13 @@ def rank(scores_N: ArrayLike, signal_N: ArrayLike, weights_N: ArrayLike | None =
     )
 
 
+def rankable(signal_N: ArrayLike, weights_N: ArrayLike | None = None) -> bool:
+    """Whether signal and background both have weights that sum to more than 0: without them nothing is ranked."""
+    signal_N = np.asarray(signal_N, bool)
+    weights_N = unit_weights(weights_N, len(signal_N))
+    return bool(weights_N[signal_N].sum() > 0 and weights_N[~signal_N].sum() > 0)
+
+
 def roc(ranking: Ranking) -> Roc:
     """The exact step ROC of all distinct scores."""
     score_T = np.unique(np.concatenate([ranking.signal_score_S, ranking.background_score_B]))[::-1]
@@ -139,6 +146,7 @@ def auc_influence(ranking: Ranking) -> tuple[float, Floats]:
     """AUC and each jet's first-order influence on it, (N,); the sum of their squares is its variance.
 
     AUC = P(signal scores higher) + P(equal) / 2, weighted: the area under the trapezoids of the merged ties.
+    Negative weights that outweigh the others above some score may bring it outside [0, 1]: see `beyond`.
     The influences are DeLong's placement values (doi:10.2307/2531595), weighted; 0 for jets of other classes.
     """
     w_S, w_B = ranking.signal_weight_S, ranking.background_weight_B

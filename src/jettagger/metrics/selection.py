@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jettagger.metrics.counting import Floats, Measurement, unit_weights
-from jettagger.metrics.ranking import auc, rank
+from jettagger.metrics.ranking import auc, rank, rankable
 
 
 class RiskCoverage(NamedTuple):
@@ -52,6 +52,6 @@ def misclassification_auc(
     """P(a wrong jet is more uncertain than a right one); NaN if all or none are wrong, 0.5 is no help."""
     wrong_N = np.asarray(wrong_N, bool)
     weights_N = unit_weights(weights_N, len(wrong_N))
-    if not (weights_N[wrong_N].sum() > 0 and weights_N[~wrong_N].sum() > 0):
+    if not rankable(wrong_N, weights_N):
         return Measurement(np.nan, np.nan)
     return auc(rank(uncertainty_N, wrong_N, weights_N))

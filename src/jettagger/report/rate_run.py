@@ -16,7 +16,7 @@ from jettagger.training.device import choose_hardware, threads
 from jettagger.training.distribution import found_ranks
 from jettagger.training.members import NORMALISATION_JETS, batches, training_weights
 from jettagger.training.progress import Progress
-from jettagger.training.rate_copies import side_by_side_scan
+from jettagger.training.rate_copies import check_copies, side_by_side_scan
 from jettagger.training.rate_finder import RateScan, ScanRange, rising_scan, write_scan
 from jettagger.training.recipe import Recipe, new_model
 from jettagger.training.sides import prepare_sides
@@ -45,6 +45,8 @@ def find_rate(
         raise JettaggerError(f"--output {output} is a file; what is found goes into a folder")
     check_writable(output / FILE)
     chosen.check()
+    if copies is not None:
+        check_copies(copies)
     with threads(recipe.training.threads), tempfile.TemporaryDirectory() as unused:
         training = _training(recipe, Path(unused), say)
         scan = (

@@ -1,10 +1,13 @@
 """How the ranks of a run divide its work, and what they say of it."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
+from jettagger.errors import JettaggerError
 from jettagger.training.device import Hardware
 from jettagger.training.distribution import Ranks
+from jettagger.training.outcome import Piece, listed, survey
 from jettagger.training.recipe import Recipe
 from jettagger.training.schema import TrainingSection
 from jettagger.training.sides import Filling, Sides, prepare_folds
@@ -45,6 +48,27 @@ def describe_ranks(ranks: Ranks, section: TrainingSection, hardware: Hardware) -
             f" ({section.lr_scaling.name}) from batches of {section.lr_scaling.reference} jets to {section.batch_size}"
         )
     return lines
+
+
+def results_of_all(ranks: Ranks, found: list[T], output: Path, chosen: Sequence[Piece]) -> list[T]:
+    """On rank 0 what all ranks have found, each by itself; on the others their own.
+
+    Raises JettaggerError where ranks are gone, once the others are done: it says which of the trainings have ended.
+    """
+    values, gone = ranks.collected(found)
+    if gone:
+        standing = survey(output, chosen)
+        usable = f"trained to the end: {listed(standing.ended)} (--merge makes a tagger of what has ended)"
+        raise JettaggerError(
+            "\n".join(
+                [
+                    *(one.words(ranks.world) for one in gone),
+                    usable if standing.ended else "no training has come to its end",
+                    *standing.lines(),
+                ]
+            )
+        )
+    return [one for value in values for one in value]
 
 
 def common_sides(

@@ -19,6 +19,7 @@ from jettagger.data.containers.base import Source
 from jettagger.data.prepared import Prepared
 from jettagger.data.reader import opening_of, source_of
 from jettagger.data.schema import DataConfig
+from jettagger.models.parts.model import JetModel
 from jettagger.tagger import CHECK_JETS, Network, Tagger, save
 from jettagger.training import checkpoints, cost, outcome
 from jettagger.training.health import ScoredValidation, scored_validation
@@ -26,6 +27,7 @@ from jettagger.training.outcome import Piece, Standing
 from jettagger.training.recipe import Recipe, member_folder, new_model
 from jettagger.training.sides import Sides
 from jettagger.training.targets import scaling_of
+from jettagger.training.varied import jets_differ, member_sides
 
 FIRST_EVENTS = 256
 """Events among which the check jets are looked for."""
@@ -55,9 +57,11 @@ def bundle(
     seen = scored_validation(recipe, bare, sides)
     for problem in seen.problems:
         say(problem)
-    for remark in _remarks(recipe):
+    figures = _validation_figures(bare.classes, seen)
+    remarks = [*_remarks(recipe), *_remarks_on(figures["validation"], bare.classes)]
+    for remark in remarks:
         say(remark)
-    card = _card(recipe, sides, output, standing) | _validation_figures(bare.classes, seen)
+    card = _card(recipe, bare, sides, output, standing) | figures | {"remarks": remarks}
     return save(
         output / "tagger",
         tagger=replace(bare, card=card),
@@ -67,25 +71,28 @@ def bundle(
 
 
 def _card(
-    recipe: Recipe, sides: Mapping[int | None, Sides], output: Path, standing: Standing
+    recipe: Recipe, tagger: Tagger, sides: Mapping[int | None, Sides], output: Path, standing: Standing
 ) -> dict[str, Any]:
     one = next(iter(sides.values()))
     folds = recipe.data.data.folds
     return {
         "name": output.resolve().name,
         "classes": list(recipe.data.classes),
-        **({"targets": _targets(recipe.data, sides)} if recipe.data.targets else {}),
+        **({"targets": _targets(recipe, sides)} if recipe.data.targets else {}),
         "inputs": {
             "jet": [_described(feature) for feature in one.train.spec.jet],
             **{c.name: [_described(feature) for feature in c.features] for c in one.train.spec.collections},
         },
         "units": _units(recipe.data),
-        "data": _data(recipe.data, sides),
+        "data": _data(recipe, sides),
         **({} if folds is None else {"folds": {"k": folds.k, "by": folds.by}}),
         "seed": recipe.training.seed,
-        "trainings": [_training(output, piece) for piece in standing.ended],
+        "trainings": [
+            _training(output, piece)
+            | _own(recipe._replace(fold=piece.fold), sides[piece.fold], piece.member, model)
+            for piece, model in zip(standing.ended, tagger.members, strict=True)
+        ],
         "cost": _cost(output, standing.ended),
-        "remarks": _remarks(recipe),
         "failed": [failure._asdict() for failure in standing.failed],
         "missing": [piece._asdict() for piece in standing.missing],
         "versions": {
@@ -97,24 +104,44 @@ def _card(
     }
 
 
-def _targets(data: DataConfig, sides: Mapping[int | None, Sides]) -> dict[str, Any]:
-    """What each regression target is, and how it was normalised; with folds a list, fold after fold."""
+def _targets(recipe: Recipe, sides: Mapping[int | None, Sides]) -> dict[str, Any]:
+    """What each regression target is, and how it was normalised: see `_in_common`."""
     scalings = [scaling_of(side.train, side.train_rows) for side in sides.values()]
     shifts, scales = ([part[which].tolist() for part in scalings] for which in (0, 1))
     found = {}
-    for number, (name, section) in enumerate(data.targets.items()):
-        shift, scale = [one[number] for one in shifts], [one[number] for one in scales]
+    for number, (name, section) in enumerate(recipe.data.targets.items()):
         found[name] = {
             "value": section.value,
             "loss": section.loss.name,
-            "shift": shift[0] if None in sides else shift,
-            "scale": scale[0] if None in sides else scale,
+            "shift": _in_common(recipe, sides, [one[number] for one in shifts]),
+            "scale": _in_common(recipe, sides, [one[number] for one in scales]),
         }
     return found
 
 
-def _data(data: DataConfig, sides: Mapping[int | None, Sides]) -> dict[str, Any]:
-    """The files and jets of the trainings; with folds, the numbers of jets are a list, fold after fold."""
+def _in_common(recipe: Recipe, sides: Mapping[int | None, Sides], values: Sequence[Any]) -> Any:
+    """A number of all trainings; with folds a list, fold after fold; None where each member has its own."""
+    if jets_differ(recipe):
+        return None
+    return values[0] if None in sides else list(values)
+
+
+def _own(recipe: Recipe, sides: Sides, member: int, model: JetModel) -> dict[str, Any]:
+    """The jets of one training, and how its targets were normalised."""
+    own = member_sides(recipe, sides, member)
+    jets = {"training_jets": len(own.train_rows), "validation_jets": len(own.validation_rows)}
+    if not recipe.data.targets:
+        return jets
+    both = zip(model.target_shift.tolist(), model.target_scale.tolist(), strict=True)
+    targets = {
+        name: {"shift": shift, "scale": scale}
+        for name, (shift, scale) in zip(recipe.data.targets, both, strict=True)
+    }
+    return jets | {"targets": targets}
+
+
+def _data(recipe: Recipe, sides: Mapping[int | None, Sides]) -> dict[str, Any]:
+    """The files and jets of the trainings."""
     one = next(iter(sides.values()))
     training = [len(side.train_rows) for side in sides.values()]
     validation = [len(side.validation_rows) for side in sides.values()]
@@ -125,10 +152,10 @@ def _data(data: DataConfig, sides: Mapping[int | None, Sides]) -> dict[str, Any]
             record.identity: Path(record.path).name for prepared in both for record in prepared.records
         },
         "validation_files": [record.identity for record in one.validation.records]
-        if isinstance(data.data.validation, dict)
+        if isinstance(recipe.data.data.validation, dict)
         else [],
-        "training_jets": training[0] if None in sides else training,
-        "validation_jets": validation[0] if None in sides else validation,
+        "training_jets": _in_common(recipe, sides, training),
+        "validation_jets": _in_common(recipe, sides, validation),
         "counts": one.train.counts,
         "skipped": [skip._asdict() for skip in dict.fromkeys((*one.train.skipped, *one.validation.skipped))],
     }
@@ -149,7 +176,7 @@ def _remarks(recipe: Recipe) -> list[str]:
     return [
         "for the figures and working points on the validation jets each jet is scored by the networks whose validation "
         "jet it is, by their mean where there are several: others were trained on it (ensemble.vary: split). The mean "
-        "of all networks scores otherwise, so set thresholds on test jets. The numbers of jets are those of member 0"
+        "of all networks scores otherwise, so set thresholds on test jets"
     ]
 
 
@@ -178,13 +205,18 @@ def _described(feature: Feature) -> dict[str, Any]:
 
 
 def _validation_figures(classes: Sequence[str], seen: ScoredValidation) -> dict[str, Any]:
-    """Figures and working points on the validation jets: a first look, since these jets chose the epoch."""
+    """Figures and working points on the validation jets: a first look, since these jets chose the epoch.
+
+    There are none of a class that cannot be ranked against the rest.
+    """
     figures = _target_figures(seen)
     working_points: dict[str, dict[str, float]] = {}
     for index, name in enumerate(classes):
+        if not metrics.rankable(seen.labels_J == index, seen.weights_J):
+            continue
         ranking = metrics.rank(seen.probabilities_JC[:, index], seen.labels_J == index, seen.weights_J)
         points = metrics.roc_points(ranking, WORKING_POINTS)
-        figures[f"auc {name} against the rest"] = metrics.auc(ranking).value
+        figures[_auc_of(name)] = metrics.auc(ranking).value
         working_points[name] = {
             f"{efficiency:g}": float(threshold)
             for efficiency, threshold in zip(WORKING_POINTS, points.threshold_G, strict=True)
@@ -192,6 +224,24 @@ def _validation_figures(classes: Sequence[str], seen: ScoredValidation) -> dict[
     if classes:
         figures["nll"] = metrics.nll(seen.probabilities_JC, seen.labels_J, seen.weights_J).value
     return {"validation": figures, "working_points": working_points, "problems": list(seen.problems)}
+
+
+def _remarks_on(figures: Mapping[str, float], classes: Sequence[str]) -> list[str]:
+    """Of what event weights do to the AUC: that it is not defined, or not between 0 and 1."""
+    remarks = []
+    for name in map(_auc_of, classes):
+        if name not in figures:
+            remarks.append(
+                f"no {name} and no working points: the event weights of the validation jets on one side do not add up"
+                " to more than 0"
+            )
+        elif (words := metrics.beyond(f"{name} of the validation jets", figures[name])) is not None:
+            remarks.append(words)
+    return remarks
+
+
+def _auc_of(name: str) -> str:
+    return f"auc {name} against the rest"
 
 
 def _target_figures(seen: ScoredValidation) -> dict[str, float]:

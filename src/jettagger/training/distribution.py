@@ -9,8 +9,8 @@ import os
 import pickle
 import re
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar, cast
@@ -22,13 +22,10 @@ from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from jettagger.errors import JettaggerError
+from jettagger.training.presence import Gone, awaited, present
 
 T = TypeVar("T")
 
-LOOK_SECONDS = 0.5
-"""Longest time between two looks whether rank 0 is done with what the others wait for."""
-ENDED = "jettagger/ended"
-"""Beginning of the name in the store under which a rank says that it ended with an error."""
 SAYING_SECONDS = 1.0
 """Head start of the rank that reports an error: launchers end all processes when the first has ended."""
 
@@ -36,8 +33,8 @@ SAYING_SECONDS = 1.0
 class _Link:
     """What connects the ranks."""
 
-    def __init__(self, store: Store, control: dist.ProcessGroup | None) -> None:
-        self.store = store
+    def __init__(self, store: Store, limit: float, control: dist.ProcessGroup | None = None) -> None:
+        self.store, self.limit = store, limit
         self.control = control
         """For objects in the memory of the host; the default group is for tensors."""
         self.talks = 0
@@ -107,7 +104,9 @@ class Ranks:
             return work()
         topic = self.link.topic()
         if not self.first:
-            message = self._awaited(topic, 0)
+            message = self._awaited({0: topic})[0]
+            if isinstance(message, Gone):
+                raise JettaggerError(message.words(self.world))
             if message:
                 raise self.of_all(JettaggerError(message.decode()))
             return cast(T, self.from_first(None))
@@ -146,17 +145,20 @@ class Ranks:
             dist.all_gather_object(found, value, group=self.link.control)
         return found
 
-    def collected(self, value: T) -> list[T]:
-        """On rank 0 the values of all ranks, for which it waits as long as it takes; on the others their own."""
+    def collected(self, value: T) -> tuple[list[T], list[Gone]]:
+        """On rank 0 the values of all ranks, for which it waits as long as they are there, and the ranks that are gone
+        without one; on the others their own value."""
         if self.link is None:
-            return [value]
+            return [value], []
         topic = self.link.topic()
         with self._contact():
             self.link.store.set(f"{topic}/{self.rank}", pickle.dumps(value).hex())
         if not self.first:
-            return [value]
-        found = (self._awaited(f"{topic}/{rank}", rank).decode() for rank in range(self.world))
-        return [pickle.loads(bytes.fromhex(text)) for text in found]
+            return [value], []
+        found = self._awaited({rank: f"{topic}/{rank}" for rank in range(self.world)})
+        ordered = [found[rank] for rank in range(self.world)]
+        values = [pickle.loads(bytes.fromhex(one.decode())) for one in ordered if not isinstance(one, Gone)]
+        return values, [one for one in ordered if isinstance(one, Gone)]
 
     def check_same(self, what: str, value: Any) -> None:
         """Raises JettaggerError, on all ranks, where they differ in what they must have in common."""
@@ -189,20 +191,11 @@ class Ranks:
         if not self.first:
             time.sleep(SAYING_SECONDS)
 
-    def _awaited(self, topic: str, rank: int) -> bytes:
-        """What another rank leaves under a name. Raises JettaggerError where it ended before."""
+    def _awaited(self, topics: Mapping[int, str]) -> dict[int, bytes | Gone]:
+        """What ranks leave under a name each: see `awaited`."""
         assert self.link is not None
-        pause = 0.01
         with self._contact():
-            while not self.link.store.check([topic]):
-                if self.link.store.check([f"{ENDED}/{rank}"]) and not self.link.store.check([topic]):
-                    raise JettaggerError(
-                        f"rank {rank} of {self.world} ended with an error of its own; what was saved before is whole,"
-                        " --resume goes on from it"
-                    )
-                time.sleep(pause)
-                pause = min(1.5 * pause, LOOK_SECONDS)
-            return bytes(self.link.store.get(topic))
+            return awaited(self.link.store, topics, self.link.limit)
 
     @contextmanager
     def _contact(self) -> Generator[None, None, None]:
@@ -316,11 +309,8 @@ def connected(ranks: Ranks, device: torch.device, timeout: float) -> Generator[R
             timeout=limit,
         )
         control = dist.new_group(backend="gloo", timeout=limit) if on_gpu else dist.group.WORLD
-    try:
-        yield Ranks(ranks.rank, ranks.world, ranks.local, ranks.restarts, _Link(store, control))
-    except BaseException:
-        with suppress(RuntimeError):  # the store is gone where rank 0 is
-            store.set(f"{ENDED}/{ranks.rank}", "")
-        raise
+    with present(store, ranks.rank, timeout):
+        link = _Link(store, timeout, control)
+        yield Ranks(ranks.rank, ranks.world, ranks.local, ranks.restarts, link)
     # After an error nothing is torn down: NCCL would wait for ranks that are gone.
     dist.destroy_process_group()

@@ -40,8 +40,7 @@ def side_by_side_scan(training: Training, chosen: ScanRange, copies: int) -> Rat
     Raises JettaggerError for a network that cannot be run so, and where no loss is finite from the start.
     """
     chosen.check()
-    if copies < 2:
-        raise JettaggerError(f"--side-by-side {copies}: two rates at least can be compared")
+    check_copies(copies)
     rates_M = chosen.rates(copies)
     means = [RunningMean() for _ in range(copies)]
     with threads(training.section.threads), training.hardware.products():
@@ -61,6 +60,12 @@ def side_by_side_scan(training: Training, chosen: ScanRange, copies: int) -> Rat
         f"{copies} copies made {chosen.steps} steps each" + (f", {lost} of them diverged" if lost else ""),
         suggest_of_copies(rates_M, smoothed_M, max(starts, default=math.nan)),
     )
+
+
+def check_copies(copies: int) -> None:
+    """Raises JettaggerError for a number of copies of which none could be compared with another."""
+    if copies < 2:
+        raise JettaggerError(f"--side-by-side {copies}: two rates at least can be compared, write 2 or more")
 
 
 class Copies:

@@ -28,7 +28,7 @@ from jettagger.data.spectra import TrainingWeightsResult, loss_weights
 from jettagger.errors import JettaggerError
 from jettagger.files import check_writable, one_at_a_time, write_json, written_aside
 from jettagger.training import checkpoints, outcome
-from jettagger.training.among_ranks import common_sides, describe_ranks, share_of, sharing
+from jettagger.training.among_ranks import common_sides, describe_ranks, results_of_all, share_of, sharing
 from jettagger.training.bundle import bundle
 from jettagger.training.cost import Cost, Meter, meter_of, metered, record_costs
 from jettagger.training.device import Hardware, choose_hardware, threads
@@ -204,7 +204,7 @@ def _train_pieces(
             record_costs(part, sides[fold], output, found, hardware, shared.world)
         trained += [(Piece(fold, result.member), result) for result in found]
     if recipe.training.ranks == "members":
-        trained = [one for of_rank in ranks.collected(trained) for one in of_rank]
+        trained = results_of_all(ranks, trained, output, chosen)
     trained.sort(key=lambda one: chosen.index(one[0]))
     for fold in sides:
         of_fold = [result for piece, result in trained if piece.fold == fold]

@@ -135,7 +135,7 @@ class TrainingSection(Section):
     """With several ranks: BatchNorm takes its statistics from all of them, as one process would. false: each from
     its own part of the batch, and the running statistics are their mean: quicker, but another training."""
     rank_timeout: Positive = 600.0
-    """Seconds that ranks wait for each other in a step before they take one for lost."""
+    """Seconds that ranks wait for each other in a step, and that one may be silent, before they take it for lost."""
     swa: SwaSection | None = None
     """Keeps an equal mean of the last weights in place of the best epoch's; `swa: {}` takes the defaults."""
     l1: NotNegative = 0.0

@@ -16,7 +16,7 @@ from torch import Tensor
 from jettagger import metrics
 from jettagger.batch import Batch, Inputs
 from jettagger.errors import JettaggerError
-from jettagger.metrics import macro_auc, rank
+from jettagger.metrics import macro_auc, rank, rankable
 from jettagger.training.device import Hardware
 from jettagger.training.distribution import Ranks
 from jettagger.training.loss import check_labels
@@ -34,7 +34,8 @@ class Validation:
     accuracy: float | None
     """None without classes."""
     auc: float | None
-    """One-vs-rest macro beyond two classes; None where it is undefined."""
+    """One-vs-rest macro beyond two classes; None where it is undefined. Outside [0, 1] where negative
+    weights bring it there."""
     targets: dict[str, dict[str, float | None]]
     """By target, in its units: `bias`, `resolution`, `pull_width`."""
     decorrelation: float | None
@@ -165,8 +166,6 @@ def _plain(value: float | None) -> float | None:
 def _auc(scores_NC: Array, labels_N: Array, weights_N: Array) -> float | None:
     """Each class against the rest, averaged; with two classes the second against the first."""
     classes = [1] if scores_NC.shape[1] == 2 else list(range(scores_NC.shape[1]))
-    for c in classes:
-        for side_N in (labels_N == c, labels_N != c):
-            if weights_N[side_N].sum() <= 0:
-                return None
+    if not all(rankable(labels_N == c, weights_N) for c in classes):
+        return None
     return macro_auc([rank(scores_NC[:, c], labels_N == c, weights_N) for c in classes]).value

@@ -95,7 +95,10 @@ def _problem(
     known_N = labels_N >= 0
     labels_N, p_NC = labels_N[known_N], p_NC[known_N]
     w_N = np.ones(len(labels_N)) if weights_N is None else np.asarray(weights_N, np.float64)[known_N]
-    fractions_C = np.bincount(labels_N, w_N, p_NC.shape[1]) / w_N.sum()
+    sums_C = np.bincount(labels_N, w_N, p_NC.shape[1])
+    if (sums_C[np.unique(labels_N)] <= 0).any():  # negative weights: nothing can be guessed by such fractions
+        return None
+    fractions_C = sums_C / sums_C.sum()
     tiny = np.finfo(np.float64).tiny
     own = -np.log(np.maximum(p_NC[np.arange(len(labels_N)), labels_N], tiny)) @ w_N
     guess = -np.log(np.maximum(fractions_C[labels_N], tiny)) @ w_N

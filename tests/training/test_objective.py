@@ -248,6 +248,17 @@ def test_only_background_jets_with_a_known_variable_are_decorrelated() -> None:
     assert wanted(raw_BC, batch).step.item() == pytest.approx(without.step.item() + 3 * found.squared.item())
 
 
+def test_with_negative_weights_the_decorrelation_is_reported_as_it_is_minimised() -> None:
+    wanted, batch, raw_BC = objective("cross_entropy", decorrelate=True), batch_of(10), drawn(10, 2)
+    batch = replace(batch, weights_B=torch.where(torch.arange(10) < 3, -1.0, batch.weights_B))
+    penalty = 3 * wanted.correlation(raw_BC, batch).squared.item()
+    found, without = wanted(raw_BC, batch), replace(wanted, decorrelate=None)(raw_BC, batch)
+    mean = (without.losses / without.weights).item()
+    assert penalty > 0.1
+    assert (found.losses / found.weights).item() == pytest.approx(mean + penalty)
+    assert found.step.item() == pytest.approx(without.step.item() + penalty)
+
+
 def scores_of_background(strength: float | None) -> tuple[float, float]:
     """dCor² of score and mass of new background jets, and the separation, after a training that may be decorrelated."""
 

@@ -22,11 +22,13 @@ class WeightedLoss(NamedTuple):
     """Sums over the jets of a batch, so that batches can be added."""
 
     losses: Tensor
-    """Σ w·l."""
+    """Σ w·l, what is reported: over Σ w it is the mean loss."""
     weights: Tensor
     """Σ w."""
     magnitude: Tensor
     """Σ |w|."""
+    minimised: Tensor
+    """Σ w·l; what is no sum over jets counts with Σ |w| here, and with Σ w in `losses`."""
 
     @property
     def step(self) -> Tensor:
@@ -36,7 +38,7 @@ class WeightedLoss(NamedTuple):
         with their magnitude below: Σ w of a small batch can come near to 0 or below, and would turn the
         gradient round.
         """
-        return self.losses / self.magnitude.clamp(min=torch.finfo(self.magnitude.dtype).tiny)
+        return self.minimised / self.magnitude.clamp(min=torch.finfo(self.magnitude.dtype).tiny)
 
     def plus(self, other: "WeightedLoss") -> "WeightedLoss":
         """The sums over the jets of both."""
@@ -46,7 +48,8 @@ class WeightedLoss(NamedTuple):
 def summed(losses_B: Tensor, weights_B: Tensor) -> WeightedLoss:
     """The sums of a batch."""
     magnitude = torch.linalg.vector_norm(weights_B, 1)
-    return WeightedLoss(torch.dot(weights_B.to(losses_B.dtype), losses_B), weights_B.sum(), magnitude)
+    losses = torch.dot(weights_B.to(losses_B.dtype), losses_B)
+    return WeightedLoss(losses, weights_B.sum(), magnitude, losses)
 
 
 def cross_entropy(logits_BC: Tensor, labels_B: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -33,8 +33,9 @@ class Objective:
         """The sums over a batch, which may be a part of a larger one.
 
         A jet's loss is that of its class plus, for each target that is known, weight · loss. Mixed jets count
-        once with each of their two truths. dCor² is no sum over jets: it is taken over this part, and enters as
-        strength · dCor² · Σ|w|, so that parts added have the mean of their dCor², weighted by their jets.
+        once with each of their two truths. dCor² is no sum over jets: it is taken over this part, and enters what is
+        minimised as strength · dCor² · Σ|w| and what is reported as strength · dCor² · Σw, so that parts added have
+        the mean of their dCor², weighted by their jets.
         """
         raw_BK = in_float32(raw_BK)
         found = self._sums(raw_BK, batch.truth)
@@ -42,7 +43,10 @@ class Objective:
             found = found.plus(self._sums(raw_BK, batch.partner))
         if self.decorrelate is not None:
             penalty = self.decorrelate.strength * self.correlation(raw_BK, batch).squared
-            found = found._replace(losses=found.losses + penalty * found.magnitude)
+            found = found._replace(
+                losses=found.losses + penalty * found.weights,
+                minimised=found.minimised + penalty * found.magnitude,
+            )
         return found
 
     def magnitude(self, batch: Batch) -> Tensor:

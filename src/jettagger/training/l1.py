@@ -14,13 +14,12 @@ def add_l1(model: nn.Module, strength: float) -> None:
     To be called once a step, after the sums over micro-batches and ranks and without a gradient scaler's factor:
     the penalty does not grow with any of them.
     """
-    penalise(_penalised(model), strength)
+    if strength:
+        penalise(_penalised(model), strength)
 
 
 def penalise(weights: Sequence[Tensor], strength: float) -> None:
     """`add_l1` for weights by themselves, which may be stacks over several networks."""
-    if strength == 0:
-        return
     pairs = [(p.grad, p) for p in weights if p.grad is not None]
     with torch.no_grad():
         signs = torch._foreach_sign([weight for _, weight in pairs])

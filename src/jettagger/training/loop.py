@@ -44,7 +44,7 @@ from jettagger.training.sharing import (
 )
 from jettagger.training.shortage import is_shortage, shortage_of
 from jettagger.training.state import EpochRecord, EpochSums, TrainingState
-from jettagger.training.step import add_gradient, look, make_step
+from jettagger.training.step import add_gradient, clear_gradients, look, make_step
 from jettagger.training.tensorboard import Log
 from jettagger.training.training import MemberResult, Training
 from jettagger.training.validation import Validation, validate
@@ -236,10 +236,10 @@ def _step(training: Training, state: TrainingState, batch: Batch) -> None:
         found = str(error)  # the error itself holds the memory of the step
 
     def gradient(part: Batch) -> None:
-        state.optimiser.zero_grad()
+        clear_gradients(state.optimiser)
         add_gradient(training, state, part, lambda: part.weights_B.abs().sum())
 
-    state.optimiser.zero_grad()
+    clear_gradients(state.optimiser)
     with unshared(training.model, training.rows):
         answer = shortage_of(batch, training.section.accumulate, found, training.hardware.device, gradient)
     raise training.ranks.of_all(answer)

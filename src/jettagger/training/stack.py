@@ -58,7 +58,8 @@ class Stack:
 
     def add_l1(self, strength: float) -> None:
         """See `l1.add_l1`: a penalty on weights between layers, whose own shape is a matrix."""
-        penalise([stacked for stacked in self.parameters.values() if is_matrix(stacked[0])], strength)
+        if strength:
+            penalise([stacked for stacked in self.parameters.values() if is_matrix(stacked[0])], strength)
 
     @torch.no_grad()
     def clip(self, limit: float | None) -> Tensor:

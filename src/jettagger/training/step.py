@@ -32,7 +32,7 @@ CHECK_EVERY = 32
 def make_step(training: Training, state: TrainingState, given: Batch) -> None:
     """One step of the optimiser, and what is remembered of it."""
     section = training.section
-    state.optimiser.zero_grad()
+    clear_gradients(state.optimiser)
     sums = sum_gradients(training.ranks, state.optimiser, _gradient(training, state, given))
     if not section.sync_batch_norm:
         mean_statistics(training.ranks, training.model)
@@ -120,6 +120,13 @@ def _left_out(state: TrainingState, row: list[float]) -> bool:
     state.sums.left_out += 1
     state.sums.left_out_in_a_row += 1
     return state.sums.left_out_in_a_row < MOST_IN_A_ROW
+
+
+def clear_gradients(optimiser: torch.optim.Optimizer) -> None:
+    """`zero_grad` without its profiling, which takes a small network longer than its loss."""
+    for group in optimiser.param_groups:
+        for p in group["params"]:
+            p.grad = None
 
 
 def clip_gradients(optimiser: torch.optim.Optimizer, limit: float | None) -> Tensor:

@@ -31,8 +31,9 @@ from jettagger.training.assembly import training_weights
 from jettagger.training.bundle import bundle
 from jettagger.training.cost import Cost, Meter, meter_of, metered, record_costs
 from jettagger.training.device import Hardware, choose_hardware, threads
-from jettagger.training.distribution import Ranks, connected, device_of, found_ranks
+from jettagger.training.distribution import Ranks, connected
 from jettagger.training.interruption import interrupted_before, marking
+from jettagger.training.launch import device_of, found_ranks
 from jettagger.training.members import train_members
 from jettagger.training.outcome import Piece
 from jettagger.training.recipe import Recipe, fold_folder, guessing_classes, member_folder

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import statistics
 import threading
@@ -16,6 +17,7 @@ from jettagger.cluster.sweep import checked_points, points, write_sweep
 from jettagger.cluster.sweep_schema import SweepSection
 from jettagger.cluster.sweep_table import as_text, make_table
 from jettagger.errors import JettaggerError
+from jettagger.training import run as training_run
 
 
 def sweep(**section):
@@ -125,7 +127,45 @@ def test_a_table_says_what_its_figures_are_not(toy_folder, tmp_path):
     write_sweep(tmp_path, sweep, resolve([]), configs)
     table = make_table(tmp_path)
     assert [row.metric for row in table.rows] == [None, None]
-    assert "training.swa: these are figures of single epochs; what a mean of weights gives" in table.notes[1]
+    assert "training.swa: a best epoch was chosen among all by these jets" in table.notes[1]
+
+
+def test_points_are_ranked_by_the_weights_that_they_keep(command, toy_folder, tmp_path):
+    section = "sweep={grid: {training.swa: [null, {}]}, metric: %s}"
+    resolve = configuration.resolver(toy_folder / "config.yaml", [section % "validation_loss"])
+    sweep, configs = checked_points(resolve)
+    write_sweep(tmp_path, sweep, resolve([]), configs)
+    for name, config in configs.items():
+        training_run.train(
+            configuration.recipe(configuration.loads(config.yaml)), tmp_path / name, say=lambda line: None
+        )
+    (single, mean) = (tmp_path / f"point_00{number}" / "member_0" for number in (0, 1))
+    result = json.loads((mean / "result.json").read_text())
+    assert result["mean_auc"] > 0.5
+    assert result["mean_accuracy"] > 0.5
+    # As if the mean were better than the other point, whose best epoch is better than any of its own.
+    best = json.loads((single / "result.json").read_text())["best_loss"]
+    (mean / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "validation_loss": best + 1}) + "\n")
+    (mean / "result.json").write_text(json.dumps(result | {"mean_loss": best - 0.01}))
+    table = make_table(tmp_path)
+    assert [(row.values["training.swa"], row.kept) for row in table.rows] == [
+        *(({}, "mean of weights"), (None, "best epoch"))
+    ]
+    assert [row.metric for row in table.rows] == pytest.approx([best - 0.01, best])
+    head, first, second = as_text(table).splitlines()[:3]
+    assert re.split(r"  +", head) == [
+        "training.swa",
+        "validation_loss",
+        "spread",
+        "of",
+        "trainings",
+        "points",
+    ]
+    assert "  mean of weights  1 of 1" in first
+    assert "  best epoch       1 of 1" in second
+    shown = command("status", tmp_path).out
+    assert f"; the mean of the weights, which is kept, {best - 0.01:.4f}" in shown
+    assert shown.count("the mean of the weights") == 1
 
 
 def test_a_table_needs_a_sweep(command, toy_folder, tmp_path):

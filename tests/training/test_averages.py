@@ -56,10 +56,11 @@ def test_what_is_kept_is_the_mean_with_its_own_loss(tmp_path: Path) -> None:
     result = train_member(training)
     found = validate(training.model.eval(), training.validation.epoch(0), CPU, training.objective)
     assert result.mean_loss == pytest.approx(found.loss, rel=1e-6)
+    assert (result.mean_auc, result.mean_accuracy) == (found.auc, found.accuracy)
     assert result.best_loss == min(record.validation_loss for record in result.history)
     plain = make_training(tmp_path / "plain", optimiser={"lr": 0.05}, epochs=4)
     other = train_member(plain)
-    assert other.mean_loss is None
+    assert (other.mean_loss, other.mean_auc, other.mean_accuracy) == (None, None, None)
     losses = [[record.validation_loss for record in one.history] for one in (result, other)]
     assert losses[0] == losses[1], "the mean does not disturb the training"
     assert not equal(training.model.state_dict(), plain.model.state_dict())

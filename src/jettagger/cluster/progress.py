@@ -16,14 +16,20 @@ SILENT = 900
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What a line of metrics.jsonl says of one epoch, on the validation jets."""
+class Figures:
+    """What a network is worth on the validation jets."""
 
-    epoch: int
-    """From 1."""
     validation_loss: float
     auc: float | None
     accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Epoch(Figures):
+    """What a line of metrics.jsonl says of one epoch."""
+
+    epoch: int
+    """From 1."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,20 @@ class Member:
     of_epochs: int
     last: Epoch | None
     best: Epoch | None
-    """The epoch with the lowest validation loss: its weights are kept."""
+    """The epoch with the lowest validation loss: its weights are kept, where no mean is."""
+    mean: Figures | None
+    """Of the mean of the weights that `training.swa` keeps; None without it, and for a training that is not done."""
     checkpoint_age: float | None
     """Seconds since a checkpoint was written; None without one, and for a training that is done."""
     job: str | None
     """Number and task in the scheduler, such as 123_4."""
     kills: int
     """How often its process was killed."""
+
+    @property
+    def kept(self) -> Figures | None:
+        """Of the weights that are kept; None before the first epoch has ended."""
+        return self.best if self.mean is None else self.mean
 
     @property
     def name(self) -> str:
@@ -94,7 +107,8 @@ class Work:
 def look(folder: Path, fold: int | None, member: int, epochs: int, work: Work | None) -> Member:
     """How far the network is whose folder this is."""
     history = _history(folder)
-    done = (folder / "result.json").exists()
+    result = _document(folder / "result.json")
+    done = result is not None
     written = [path.stat().st_mtime for path in _checkpoints(folder)]
     age = time.time() - max(written) if written and not done else None
     state, reason = ("done", None) if done else _state(folder, age, work)
@@ -107,6 +121,7 @@ def look(folder: Path, fold: int | None, member: int, epochs: int, work: Work | 
         of_epochs=epochs,
         last=history[-1] if history else None,
         best=min(history, key=lambda epoch: epoch.validation_loss, default=None),
+        mean=_mean(result or {}),
         checkpoint_age=age,
         job=work.id if work is not None else None,
         kills=work.kills if work is not None else 0,
@@ -153,9 +168,15 @@ def _history(folder: Path) -> list[Epoch]:
             record = json.loads(line)
         except ValueError:
             break
-        loss = record["validation_loss"]
-        epochs.append(Epoch(record["epoch"], loss, record.get("auc"), record.get("accuracy")))
+        figures = record["validation_loss"], record.get("auc"), record.get("accuracy")
+        epochs.append(Epoch(*figures, record["epoch"]))
     return epochs
+
+
+def _mean(result: Mapping[str, Any]) -> Figures | None:
+    if result.get("mean_loss") is None:
+        return None
+    return Figures(result["mean_loss"], result.get("mean_auc"), result.get("mean_accuracy"))
 
 
 def _checkpoints(folder: Path) -> list[Path]:

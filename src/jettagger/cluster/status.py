@@ -176,6 +176,8 @@ def _line(member: Member) -> str:
         auc = "" if member.last.auc is None else f", AUC {member.last.auc:.5f}"
         parts.append(f"validation loss {member.last.validation_loss:.4f}{auc}")
         parts.append(f"best {member.best.validation_loss:.4f} in epoch {member.best.epoch}")
+    if member.mean is not None:
+        parts.append(f"the mean of the weights, which is kept, {member.mean.validation_loss:.4f}")
     if member.checkpoint_age is not None:
         parts.append(f"checkpoint {_duration(member.checkpoint_age)} old")
     if member.job is not None:

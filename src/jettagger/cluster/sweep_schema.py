@@ -62,7 +62,7 @@ class SweepSection(Section):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
     """Values of training.seed with which each point is repeated: their spread is in the table."""
     metric: Metric = "validation_loss"
-    """What the table is sorted by, at each network's best epoch, on the validation jets."""
+    """What the table is sorted by, with the weights that each network keeps, on the validation jets."""
 
     @model_validator(mode="after")
     def _points(self) -> "SweepSection":

@@ -15,6 +15,8 @@ from jettagger.files import write_json
 
 TABLE = "table.json"
 HIGHER_IS_BETTER = {"auc": True, "accuracy": True, "validation_loss": False}
+BEST, MEAN = "best epoch", "mean of weights"
+"""Which weights a training keeps."""
 OTHER_JETS = ("data", "classes", "weights", "inputs")
 """Sections that may change which jets are validated, and how they count."""
 OTHER_LOSS = ("training.loss", "targets")
@@ -27,13 +29,15 @@ class Row:
     values: Mapping[str, Any]
     points: tuple[str, ...]
     metric: float | None
-    """Mean over its trainings, each at its best epoch; None while none has ended."""
+    """Mean over its trainings, each with the weights that it keeps; None while none has ended."""
     spread: float | None
     """Standard deviation over its trainings; None for fewer than two."""
     trainings: int
     """That have ended."""
     of: int
     failed: int
+    kept: str | None
+    """Whose figure it is: `best epoch` or `mean of weights`; None while none has ended."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,11 @@ def make_table(run: Path) -> Table:
 
 def _row(group: list[RunStatus], metric: str) -> Row:
     members = [member for one in group for member in one.members]
+    kept = {
+        BEST if member.mean is None else MEAN: None
+        for member in members
+        if _figure(member, metric) is not None
+    }
     figures = [figure for member in members if (figure := _figure(member, metric)) is not None]
     point = group[0].point
     assert point is not None
@@ -76,20 +85,21 @@ def _row(group: list[RunStatus], metric: str) -> Row:
         trainings=len(figures),
         of=len(members),
         failed=sum(member.state == "failed" for member in members),
+        kept=" or ".join(kept) or None,
     )
 
 
 def _figure(member: Member, metric: str) -> float | None:
-    if member.state != "done" or member.best is None:
+    if member.state != "done" or member.kept is None:
         return None
-    figure: float | None = getattr(member.best, metric)
+    figure: float | None = getattr(member.kept, metric)
     return figure
 
 
 def _notes(metric: str, swept: set[str]) -> list[str]:
     notes = [
-        f"{metric} of the validation jets, mean over the trainings at their best epochs. These jets chose the epoch,"
-        " and now the setting: quote what the chosen point gives on test jets (jettagger evaluate)."
+        f"{metric} of the validation jets, mean over the trainings, each with the weights that it keeps. These jets"
+        " chose the epoch, and now the setting: quote what the chosen point gives on test jets (jettagger evaluate)."
     ]
     if other := sorted(key for key in swept if key.partition(".")[0] in OTHER_JETS):
         notes.append(
@@ -97,8 +107,8 @@ def _notes(metric: str, swept: set[str]) -> list[str]:
         )
     if other := sorted(key for key in swept if key.startswith("training.swa")):
         notes.append(
-            f"{', '.join(other)}: these are figures of single epochs; what a mean of weights gives is `mean_loss` in"
-            " result.json."
+            f"{', '.join(other)}: a best epoch was chosen among all by these jets and looks a little better than it is,"
+            " a mean of weights was not chosen."
         )
     if other := sorted(key for key in swept if key.startswith(OTHER_LOSS)):
         notes.append(f"{', '.join(other)}: the points may not have the same loss; compare another metric.")
@@ -108,8 +118,9 @@ def _notes(metric: str, swept: set[str]) -> list[str]:
 def as_text(table: Table) -> str:
     """A line for each setting."""
     keys = list(table.rows[0].values)
-    head = [*keys, table.metric, "spread", "trainings", "points"]
-    cells = [head, *(_cells(row, keys) for row in table.rows)]
+    means = any(row.kept not in (None, BEST) for row in table.rows)
+    head = [*keys, table.metric, "spread", *(["of"] if means else []), "trainings", "points"]
+    cells = [head, *(_cells(row, keys, means) for row in table.rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -118,13 +129,14 @@ def as_text(table: Table) -> str:
     return "\n".join([*lines, *table.notes])
 
 
-def _cells(row: Row, keys: list[str]) -> list[str]:
+def _cells(row: Row, keys: list[str], means: bool) -> list[str]:
     points = row.points[0] if len(row.points) == 1 else f"{row.points[0]} … {row.points[-1]}"
     failed = f", {row.failed} failed" if row.failed else ""
     return [
         *(json.dumps(row.values[key]) for key in keys),
         "–" if row.metric is None else f"{row.metric:.5f}",
         "–" if row.spread is None else f"{row.spread:.5f}",
+        *([row.kept or "–"] if means else []),
         f"{row.trainings} of {row.of}{failed}",
         points,
     ]

@@ -47,7 +47,7 @@ from jettagger.training.state import EpochRecord, EpochSums, TrainingState
 from jettagger.training.step import add_gradient, clear_gradients, look, make_step
 from jettagger.training.tensorboard import Log
 from jettagger.training.training import MemberResult, Training
-from jettagger.training.validation import validate
+from jettagger.training.validation import Validation, validate
 
 ASK_EVERY = 8
 """Batches between two moments at which ranks tell each other whether a signal has come."""
@@ -79,11 +79,11 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
 
 def conclude(training: Training, state: TrainingState) -> MemberResult:
     """The model gets the weights that are kept, and the folder its `best.pt`."""
-    mean_loss = None if training.section.swa is None else _take_mean(training, state)
-    if mean_loss is None:
+    mean = None if training.section.swa is None else _take_mean(training, state)
+    if mean is None:
         training.model.load_state_dict(state.best.weights)
     share_statistics(training.model, None)
-    epoch = state.best.epoch if mean_loss is None else state.epoch
+    epoch = state.best.epoch if mean is None else state.epoch
     weights = training.directory / checkpoints.BEST
     if training.ranks.first:
         checkpoints.save_best(training.directory, epoch, training.model.state_dict())
@@ -96,7 +96,9 @@ def conclude(training: Training, state: TrainingState) -> MemberResult:
         stopped_early=state.epoch < training.section.epochs,
         seconds=sum(record.seconds for record in state.history),
         jets=training.train.jets * state.epoch,
-        mean_loss=mean_loss,
+        mean_loss=None if mean is None else mean.loss,
+        mean_auc=None if mean is None else mean.auc,
+        mean_accuracy=None if mean is None else mean.accuracy,
         advice=advise([asdict(record) for record in state.history], training.classes),
     )
 
@@ -324,8 +326,8 @@ def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     training.progress.end(record, best=best)
 
 
-def _take_mean(training: Training, state: TrainingState) -> float:
-    """Puts the equal mean of the weights into the model; its validation loss."""
+def _take_mean(training: Training, state: TrainingState) -> Validation:
+    """Puts the equal mean of the weights into the model; what it is worth."""
     assert state.average is not None
     model, device = training.model, training.hardware.device
     model.load_state_dict(state.average)
@@ -340,7 +342,7 @@ def _take_mean(training: Training, state: TrainingState) -> float:
         f"mean of {state.averaged} weights: validation {found.loss:.4f} (best epoch, {state.best.epoch}: "
         f"{state.best.loss:.4f})"
     )
-    return found.loss
+    return found
 
 
 def finished(section: TrainingSection, state: TrainingState) -> bool:

@@ -357,6 +357,8 @@ def _result_document(result: MemberResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "jets": result.jets,
         "mean_loss": result.mean_loss,
+        "mean_auc": result.mean_auc,
+        "mean_accuracy": result.mean_accuracy,
         "advice": [one._asdict() for one in result.advice],
     }
 

@@ -55,6 +55,8 @@ class MemberResult:
     """Jets trained on, over all epochs."""
     mean_loss: float | None = None
     """Validation loss of the mean of the weights that `training.swa` keeps in place of the best epoch's."""
+    mean_auc: float | None = None
+    mean_accuracy: float | None = None
     advice: tuple[Advice, ...] = ()
     """What the losses say of the training."""
 

@@ -24,6 +24,7 @@ from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.randomness import torch_generator
 from jettagger.training.device import Hardware, threads
 from jettagger.training.execution import rule
+from jettagger.training.one_pass import Member, TogetherRun
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.progress import Progress
 from jettagger.training.schema import TrainingSection
@@ -32,7 +33,6 @@ from jettagger.training.step import make_step
 from jettagger.training.tensorboard import Log
 from jettagger.training.training import Training
 from jettagger.training.trial import attempt
-from jettagger.training.vectorised import Member, TogetherRun
 from trainer_overhead import PARTICLES, SPEC, make_batch
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -29,13 +29,13 @@ from jettagger.batch import Batch
 from jettagger.data.batches import Batches
 from jettagger.errors import JettaggerError
 from jettagger.models.parts.normalisation import FeatureNormalisation
-from jettagger.training import checkpoints, loop, members, run
+from jettagger.training import assembly, checkpoints, loop, run
 from jettagger.training.interruption import STATUS, Interrupted, heeded
 
 
 def in_float64() -> None:
     """Networks, their inputs after the normalisation, weights: so that two trainings differ by rounding alone."""
-    new_model, batch_of, forward = members.new_model, Batches.batch_of, FeatureNormalisation.forward
+    new_model, batch_of, forward = assembly.new_model, Batches.batch_of, FeatureNormalisation.forward
     bundle = run.bundle
 
     def doubled(*arguments: Any) -> Batch:
@@ -48,7 +48,7 @@ def in_float64() -> None:
 
     run.bundle = bundled
     run.record_costs = lambda *arguments: None  # it runs a network in float32
-    members.new_model = lambda *arguments: new_model(*arguments).double()
+    assembly.new_model = lambda *arguments: new_model(*arguments).double()
     Batches.batch_of = doubled  # type: ignore[method-assign]
     FeatureNormalisation.forward = lambda self, x: forward(self, x).double()  # type: ignore[method-assign]
 

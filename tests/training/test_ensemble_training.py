@@ -13,7 +13,7 @@ from jettagger import configuration, metrics
 from jettagger.data.batches import Batches
 from jettagger.errors import JettaggerError
 from jettagger.tagger import BATCH, Network, load
-from jettagger.training import members, run, vectorised
+from jettagger.training import assembly, run, vectorised
 from jettagger.training.checkpoints import load_weights
 from jettagger.training.health import scored_validation
 from jettagger.training.interruption import Interrupted
@@ -91,13 +91,13 @@ def test_what_cannot_be_stacked_is_trained_in_a_loop(toy_folder: Path, tmp_path:
 def test_members_of_a_later_chunk_that_differ_in_jets_are_trained_in_a_loop(
     toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one_split = members.member_sides
+    one_split = assembly.member_sides
 
     def shorter(recipe: Any, sides: Any, member: int) -> Any:
         found = one_split(recipe, sides, 0)
         return found._replace(train_rows=found.train_rows[: -40 if member == 3 else None])
 
-    monkeypatch.setattr(members, "member_sides", shorter)
+    monkeypatch.setattr(assembly, "member_sides", shorter)
     options = ("ensemble.vary=[initialisation, split]", "ensemble.execution={chunk: 2}")
     said = train(toy_folder, tmp_path / "run", MLP, *options)
     assert "members 2, 3: one after the other, since members have different numbers of training jets" in said
@@ -131,7 +131,7 @@ def test_interrupted_in_one_pass(
 @pytest.fixture
 def second_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """The initial weights of member 1 hold a NaN."""
-    build = members.new_model
+    build = assembly.new_model
 
     def broken(recipe: Any, sides: Any, stream: int) -> Any:
         model = build(recipe, sides, stream)
@@ -139,7 +139,7 @@ def second_fails(monkeypatch: pytest.MonkeyPatch) -> None:
             next(model.parameters()).data[0] = float("nan")
         return model
 
-    monkeypatch.setattr(members, "new_model", broken)
+    monkeypatch.setattr(assembly, "new_model", broken)
 
 
 @pytest.mark.parametrize("execution", ["loop", "vectorised"])

@@ -13,7 +13,7 @@ from jettagger.data import splits
 from jettagger.data.prepared import prepare
 from jettagger.errors import JettaggerError
 from jettagger.evaluation.runs import open_runs, predict_all
-from jettagger.training import feeding, members, run
+from jettagger.training import assembly, feeding, run
 from jettagger.training.sides import extras_of, prepare_sides
 from toy_jets import CONFIG
 
@@ -133,8 +133,8 @@ def test_an_auc_beyond_its_range_is_said(toy_folder, tmp_path):
 def _batches(folder, *overrides):
     recipe = configuration.recipe(load(folder, *overrides))
     found = prepare_sides(recipe.data, BaselinesSection(), lambda line: None)
-    weights = members.training_weights(recipe, found)
-    return members.batches(recipe, found, weights, 0, found.train.spec)
+    weights = assembly.training_weights(recipe, found)
+    return assembly.batches(recipe, found, weights, 0, found.train.spec)
 
 
 def test_the_loss_or_the_draws_take_the_training_weights(toy_folder):

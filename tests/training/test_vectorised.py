@@ -22,12 +22,13 @@ from jettagger.training.execution import (
 )
 from jettagger.training.interruption import Interrupted
 from jettagger.training.loop import train_member
+from jettagger.training.one_pass import TogetherRun
 from jettagger.training.optimiser_schema import OptimiserName
 from jettagger.training.schema import TrainingSection
 from jettagger.training.step import make_step
 from jettagger.training.training import MemberResult, Training
 from jettagger.training.trial import Trial, attempt, copied
-from jettagger.training.vectorised import Failed, TogetherRun, common_step, train_together
+from jettagger.training.vectorised import Failed, common_step, train_together
 from memory import MemoryBatches, equal, make_jets, make_model, make_training
 
 FULL: dict[str, Any] = {
@@ -305,7 +306,7 @@ def test_a_network_that_mixes_its_members_is_found_out(
 ) -> None:
     trainings = members(tmp_path, 2)
     monkeypatch.setattr(
-        vectorised.TogetherRun,
+        TogetherRun,
         "losses",
         lambda run, batches, own=TogetherRun.losses: tuple(2 * x for x in own(run, batches)),
     )

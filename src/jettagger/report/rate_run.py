@@ -11,10 +11,10 @@ from jettagger.errors import JettaggerError
 from jettagger.files import check_writable, written_aside
 from jettagger.report.rate_figure import rate_drawing
 from jettagger.report.style import rendered
+from jettagger.training.assembly import NORMALISATION_JETS, batches, training_weights
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import choose_hardware, threads
 from jettagger.training.distribution import found_ranks
-from jettagger.training.members import NORMALISATION_JETS, batches, training_weights
 from jettagger.training.progress import Progress
 from jettagger.training.rate_copies import check_copies, side_by_side_scan
 from jettagger.training.rate_finder import RateScan, ScanRange, rising_scan, write_scan

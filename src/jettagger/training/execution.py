@@ -18,11 +18,11 @@ from jettagger.batch import Batch
 from jettagger.errors import JettaggerError
 from jettagger.files import write_json
 from jettagger.models.parts.dropout import set_dropout_generator
+from jettagger.training.one_pass import Member, TogetherRun
 from jettagger.training.schema import ChunkSection, EnsembleSection, TrainingSection
 from jettagger.training.step import make_step
 from jettagger.training.training import Training
 from jettagger.training.trial import Trial, copied
-from jettagger.training.vectorised import Member, TogetherRun
 
 RECORD = "ensemble.json"
 

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jettagger.advice import Advice
 from jettagger.errors import JettaggerError
 from jettagger.files import write_json
 from jettagger.tagger import Network
+from jettagger.training import checkpoints
 from jettagger.training.recipe import Recipe, member_folder
+from jettagger.training.training import MemberResult
 
 RESULT, FAILED = "result.json", "failed.json"
 
@@ -110,6 +113,30 @@ def listed(pieces: Sequence[Piece]) -> str:
 def has_ended(folder: Path) -> bool:
     """Whether the member's training has come to its end."""
     return (folder / RESULT).exists()
+
+
+def write_result(folder: Path, result: MemberResult) -> None:
+    """Leaves `result.json` in a member's folder."""
+    document = {
+        "member": result.member,
+        "best_epoch": result.best_epoch,
+        "best_loss": result.best_loss,
+        "stopped_early": result.stopped_early,
+        "seconds": result.seconds,
+        "jets": result.jets,
+        "mean_loss": result.mean_loss,
+        "mean_auc": result.mean_auc,
+        "mean_accuracy": result.mean_accuracy,
+        "advice": [one._asdict() for one in result.advice],
+    }
+    write_json(folder / RESULT, document)
+
+
+def read_result(folder: Path) -> MemberResult:
+    """What `write_result` left, with the epochs and weights beside it."""
+    stored = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    stored["advice"] = tuple(Advice(**one) for one in stored["advice"])
+    return MemberResult(**stored, weights=folder / checkpoints.BEST, history=checkpoints.load_history(folder))
 
 
 def write_failure(folder: Path, failure: MemberFailure) -> None:

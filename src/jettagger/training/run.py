@@ -29,12 +29,13 @@ from jettagger.errors import JettaggerError
 from jettagger.files import check_writable, one_at_a_time, write_json, written_aside
 from jettagger.training import checkpoints, outcome
 from jettagger.training.among_ranks import common_sides, describe_ranks, results_of_all, share_of, sharing
+from jettagger.training.assembly import identity, training_weights
 from jettagger.training.bundle import bundle
 from jettagger.training.cost import Cost, Meter, meter_of, metered, record_costs
 from jettagger.training.device import Hardware, choose_hardware, threads
 from jettagger.training.distribution import Ranks, connected, device_of, found_ranks
 from jettagger.training.interruption import interrupted_before, marking
-from jettagger.training.members import identity, train_members, training_weights
+from jettagger.training.members import train_members
 from jettagger.training.outcome import Piece
 from jettagger.training.recipe import Recipe, fold_folder, guessing_classes, member_folder
 from jettagger.training.schema import TrainingSection

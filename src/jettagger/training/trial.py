@@ -15,12 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from jettagger.batch import Batch
 from jettagger.randomness import key
+from jettagger.training.one_pass import Member, TogetherRun
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.state import TrainingState
 from jettagger.training.tensorboard import Log
 from jettagger.training.together import Unclear
 from jettagger.training.training import Training
-from jettagger.training.vectorised import Member, TogetherRun
 
 TOLERANCE = {torch.float64: 1.0e-9, torch.float32: 1.0e-3}
 """Distance of two gradients over their size, from the order of sums alone."""

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Trains each architecture with three seeds on the jets of a folder, and reports all with paired errors.
-#   scripts/compare_seeds.sh DATA RUNS
+#   scripts/compare_seeds.sh DATA RUNS [OPTIONS OF jettagger train …]
 # DATA holds {QCD,Top}_train*.root and {QCD,Top}_test*.root.  SEEDS="1 2 3"  ARCHITECTURES="mlp image_cnn particle_cnn"
+#   CONFIGS is the folder of ARCHITECTURE.yaml (default: the configs beside this script).
 set -euo pipefail
 data=${1:?usage: compare_seeds.sh DATA RUNS}
 runs=${2:?usage: compare_seeds.sh DATA RUNS}
-configs=$(cd "$(dirname "$0")/../configs" && pwd)
+shift 2
+configs=${CONFIGS:-$(cd "$(dirname "$0")/../configs" && pwd)}
 
 trained=()
 for architecture in ${ARCHITECTURES:-mlp image_cnn particle_cnn}; do
@@ -14,7 +16,7 @@ for architecture in ${ARCHITECTURES:-mlp image_cnn particle_cnn}; do
         jettagger train "$configs/$architecture.yaml" --output "$run" --overwrite \
             --set "training.seed=$seed" \
             --set "data.train={QCD: '$data/QCD_train*.root', Top: '$data/Top_train*.root'}" \
-            --set "data.test={QCD: '$data/QCD_test*.root', Top: '$data/Top_test*.root'}"
+            --set "data.test={QCD: '$data/QCD_test*.root', Top: '$data/Top_test*.root'}" "$@"
         trained+=("$run")
     done
 done

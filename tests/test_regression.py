@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import jettagger
 from jettagger import configuration, metrics
 from jettagger.errors import JettaggerError
 from jettagger.report.run import evaluate_runs
-from jettagger.training import run
+from jettagger.training import checkpoints, run
 
 TARGETS = {
     "mass": {"value": "jet_sdmass", "loss": "gaussian_nll"},
@@ -64,6 +65,47 @@ def test_from_the_config_to_the_report(toy_folder, tmp_path, classes) -> None:
     assert (last["auc"] is not None) == classes
     assert (page.parent / "figures" / "residuals_mass.png").exists()
     assert (page.parent / "figures" / "pulls_mass.pdf").exists()
+
+
+@pytest.mark.parametrize("vary", ["initialisation", "split"])
+def test_members_that_have_not_learned_a_target_are_named(toy_folder, tmp_path, vary) -> None:
+    more = [
+        "training.epochs=12",
+        "training.optimiser.lr=0.02",
+        "ensemble.members=4",
+        "ensemble.execution=loop",
+        f"ensemble.vary=[{vary}]",
+    ]
+    config = configuration.load(config_of(toy_folder, tmp_path, classes=False), [*QUICK, *more])
+    recipe, output = configuration.recipe(config), tmp_path / "run"
+    said: list[str] = []
+    run.train(recipe, output, say=said.append)
+    assert [line for line in said if "constant; it is part of the tagger" in line] == []
+    said.clear()
+
+    def spoil(member: int, factor: float) -> None:
+        folder = output / f"member_{member}"
+        weights = checkpoints.load_weights(folder / checkpoints.BEST)
+        kept = {name: factor * x if name.endswith(("weight", "bias")) else x for name, x in weights.items()}
+        checkpoints.save_best(folder, 1, kept)
+
+    spoil(1, 0.0)
+    spoil(3, 3.0)
+    run.merge(recipe, output, say=said.append)
+    problems = jettagger.load(output).card["problems"]
+    assert [line for line in said if "looks failed" in line] == problems
+    constant = "member 1 looks failed on the validation jets: its {} is constant; it is part of the tagger"
+    worse = "member 3 looks failed on the validation jets: its {} is no better than a constant; it is part of"
+    for name in TARGETS:
+        assert constant.format(name) in problems
+        assert any(line.startswith(worse.format(name)) for line in problems)
+    far = r"member 3 looks failed .*: the mean \|prediction - truth\| of its mass, [\d.e+]+, is far above the median of"
+    assert any(re.match(far, line) for line in problems)
+    spoil(0, math.nan)
+    with pytest.raises(
+        JettaggerError, match="member 0: its predictions of mass for the validation jets are not"
+    ):
+        run.merge(recipe, output, say=said.append)
 
 
 @pytest.mark.parametrize(

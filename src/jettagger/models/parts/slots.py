@@ -13,7 +13,6 @@ Shapes: B jets, J = B + 1 with the tail, P slots of the padded batch, R rows, M 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,79 +22,9 @@ from torch.nn import functional
 
 from jettagger.batch import Packed
 from jettagger.models.parts.layers import BatchNorm
+from jettagger.models.parts.sequence import Layout
 
 Reduce = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the slots of jets lie in the sequence. Each jet has an even number of rows, so that halves fit."""
-
-    total: int
-    """P."""
-    slots_J: Tensor
-    """Slots that are computed of each jet; P of the tail, which comes last."""
-    first_J: Tensor
-    """Row of each jet's first slot, which is odd."""
-    rows: int
-    """R."""
-
-    @classmethod
-    def of(cls, extents_B: Tensor, total: int) -> "Layout":
-        """Room for jets whose first `extents_B` slots differ from an empty jet's, out of `total`."""
-        extents_J = torch.cat([extents_B, extents_B.new_tensor([total])])
-        # One slot more at least, that a convolution of every second slot finds the empty jet's behind the last.
-        slots_J = (extents_J + 2 - extents_J % 2).clamp(max=total)
-        rows_J = slots_J + 2 + slots_J % 2
-        ends_J = rows_J.cumsum(0)
-        return cls(total, slots_J, ends_J - rows_J + 1, int(ends_J[-1]))
-
-    @property
-    def jets(self) -> int:
-        """B."""
-        return len(self.slots_J) - 1
-
-    @property
-    def tail(self) -> int:
-        """Row of the tail's margin before its first slot; the rows of jets end there."""
-        return self.rows - self.total - 2 - self.total % 2
-
-    @cached_property
-    def margins(self) -> Tensor:
-        """(M,) rows that hold no slot, the jets' first, then the tail's."""
-        behind_J = self.first_J + self.slots_J
-        found = [self.first_J - 1, behind_J]
-        found.append((behind_J + 1)[self.slots_J % 2 == 1])
-        return torch.cat(found).sort().values
-
-    @cached_property
-    def zeros(self) -> Tensor:
-        """The margins that hold 0: all but those behind a jet that has slots left out."""
-        behind_J = self.first_J + self.slots_J
-        whole_J = self.slots_J == self.total
-        found = [self.first_J - 1, behind_J[whole_J]]
-        found.append((behind_J + 1)[self.slots_J % 2 == 1])
-        return torch.cat(found)
-
-    @cached_property
-    def followers(self) -> tuple[Tensor, Tensor]:
-        """(B,) rows behind each jet's last slot, and the tail's rows that they repeat."""
-        slots_B = self.slots_J[:-1]
-        return self.first_J[:-1] + slots_B, self.tail + 1 + slots_B
-
-    @cached_property
-    def times(self) -> Tensor:
-        """How many slots of jets each of the tail's rows stands for; none for its margins."""
-        left_out_P = self.slots_J[:-1].bincount(minlength=self.total + 1).cumsum(0)[:-1]
-        return functional.pad(left_out_P, (1, self.rows - self.tail - 1 - self.total))
-
-    @cached_property
-    def places(self) -> tuple[Tensor, Tensor]:
-        """(R,) of each row the jet and its slot, -1 in the margin before the first."""
-        numbers_J = torch.arange(len(self.slots_J), device=self.slots_J.device)
-        rows_J = self.slots_J + 2 + self.slots_J % 2
-        jet_R = numbers_J.repeat_interleave(rows_J, output_size=self.rows)
-        return jet_R, torch.arange(self.rows, device=jet_R.device) - self.first_J[jet_R]
 
 
 @dataclass(frozen=True)
@@ -119,8 +48,8 @@ class Slots:
         layout, onto = self.layouts[:2]
         jet_R, slot_R = onto.places
         own_R = slot_R < ((layout.slots_J + 1) // 2)[jet_R]
-        first_J = (layout.first_J - 1) // 2
-        row_R = torch.where(own_R, first_J[jet_R], first_J[-1]) + slot_R
+        firsts = (layout.firsts - 1) // 2
+        row_R = torch.where(own_R, firsts[jet_R], firsts[-1]) + slot_R
         return Slots(x_RF.index_select(0, row_R.clamp(0, len(x_RF) - 1)), self.layouts[1:])
 
     def plus(self, other: "Slots") -> "Slots":
@@ -155,7 +84,7 @@ def in_sequence(particles: Packed, total: int, beyond: Sequence[int]) -> Slots:
         layouts.append(Layout.of(extents_B, (layouts[-1].total + 1) // 2))
     begins_B = lengths_B.cumsum(0) - lengths_B
     slot_N = torch.arange(len(particles.jet_N), device=lengths_B.device) - begins_B[particles.jet_N]
-    row_N = layouts[0].first_J[particles.jet_N] + slot_N
+    row_N = layouts[0].firsts[particles.jet_N] + slot_N
     keep_N = slot_N < total
     x_NF = particles.features_NF
     x_RF = x_NF.new_zeros(layouts[0].rows, x_NF.shape[1]).index_put((row_N[keep_N],), x_NF[keep_N])

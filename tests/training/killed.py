@@ -48,7 +48,7 @@ def arm(where: str, count: int) -> None:
     if where == "step":
         loop.make_step = before(loop.make_step, die)
     elif where == "record":  # last.pt is written, its line in metrics.jsonl is not
-        loop._line = before(loop._line, die)
+        loop.metrics_line = before(loop.metrics_line, die)
     elif where == "best":  # best.pt is written, last.pt is not
         checkpoints.save_last = before(checkpoints.save_last, die)
     elif where == "rename":  # last.pt is moved away, the new one is not in its place yet

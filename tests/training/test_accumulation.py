@@ -15,7 +15,7 @@ from jettagger.errors import JettaggerError
 from jettagger.models import build, config_class
 from jettagger.models.parts.model import JetModel
 from jettagger.randomness import torch_generator
-from jettagger.training import loop, shortage
+from jettagger.training import beginning, loop, shortage
 from jettagger.training.accumulation import cuts, even_sizes, part_of
 from jettagger.training.augmentation import Mirror
 from jettagger.training.checkpoints import load_weights
@@ -76,7 +76,7 @@ def test_the_decorrelation_is_said_to_see_parts(tmp_path: Path, capsys: pytest.C
     decorrelate = {"variable": "mass", "background": "QCD", "strength": 1.0}
     training = make_training(tmp_path, make_network("mlp"), accumulate=4, decorrelate=decorrelate)
     training.progress.quiet = False
-    loop.on_device(training)
+    beginning.on_device(training)
     said = capsys.readouterr().err
     assert "the decorrelation takes dCor² from each of the 4 parts of a batch, not from the whole" in said
     assert "BatchNorm" not in said

@@ -50,7 +50,7 @@ def test_infinite_steps_are_left_out_and_counted(
         return torch.amp.GradScaler("cpu", init_scale=2.0**24)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jettagger.training.loop.scaler_of", large)
+        patch.setattr("jettagger.training.beginning.scaler_of", large)
         history = train_member(training).history
     left_out = sum(record.left_out for record in history)
     assert 0 < history[0].left_out < 12

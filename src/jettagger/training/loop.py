@@ -3,13 +3,12 @@
 Shapes: B jets, K output columns.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import count
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -18,30 +17,20 @@ from torch.func import functional_call
 from jettagger.advice import advise
 from jettagger.batch import Batch, Inputs
 from jettagger.errors import JettaggerError
-from jettagger.files import written_aside
 from jettagger.models.parts.dropout import set_dropout_generator
-from jettagger.models.parts.layers import BatchNorm
 from jettagger.randomness import key
 from jettagger.training import checkpoints
-from jettagger.training.averages import average_of, measure_statistics
-from jettagger.training.compilation import runner_of
+from jettagger.training.averages import measure_statistics
+from jettagger.training.beginning import check_shared, identity_of, metrics_line, on_device, start
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
 from jettagger.training.kept_memory import kept_memory
 from jettagger.training.l1 import l1_penalty
-from jettagger.training.optimisers import build_optimiser
 from jettagger.training.recomputation import recomputed
-from jettagger.training.scaling import scaler_of
 from jettagger.training.schema import TrainingSection
-from jettagger.training.sharing import (
-    DropoutRows,
-    kept_together,
-    same_start,
-    share_statistics,
-    unshared,
-)
+from jettagger.training.sharing import kept_together, share_statistics, unshared
 from jettagger.training.shortage import is_shortage, shortage_of
 from jettagger.training.state import EpochRecord, EpochSums, TrainingState
 from jettagger.training.step import add_gradient, clear_gradients, look, make_step
@@ -62,7 +51,7 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     """
     if training.train.steps == 0 or training.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
-    _check_shared(training)
+    check_shared(training)
     kept = kept_memory(training.hardware.device)
     with threads(training.section.threads), training.hardware.products(), noted(), kept:
         training = on_device(training)
@@ -101,97 +90,6 @@ def conclude(training: Training, state: TrainingState) -> MemberResult:
         mean_accuracy=None if mean is None else mean.accuracy,
         advice=advise([asdict(record) for record in state.history], training.classes),
     )
-
-
-def _check_shared(training: Training) -> None:
-    """Raises JettaggerError for what looks at pairs of jets, where a batch is spread over several ranks."""
-    if training.ranks.world == 1:
-        return
-    pairs = {
-        "mixup": ("mixes jets", training.section.mixup),
-        "decorrelate": ("compares all pairs of jets", training.section.decorrelate),
-    }
-    for name, (does, section) in pairs.items():
-        if section is not None:
-            raise training.ranks.of_all(
-                JettaggerError(
-                    f"training.{name} {does} of the whole batch, and here each of several ranks has a part of it:"
-                    f" leave {name} out, train in one process, or spread members with training.ranks: members"
-                )
-            )
-
-
-def on_device(training: Training) -> Training:
-    """The training with its network on the device, compiled or recorded where that is asked for and works."""
-    section, device = training.section, training.hardware.device
-    training.model.to(device)
-    if device.type == "cuda":  # what cuDNN's convolutions are quickest with
-        training.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if section.accumulate > 1 and training.rows is None:
-        training = replace(training, rows=DropoutRows(training.model, training.model.inputs))
-    if section.accumulate > 1:
-        _say_what_sees_parts(training)
-    if not (section.compile or section.cuda_graphs):
-        return training
-    if training.ranks.world > 1:
-        training.progress.say("training.compile and cuda_graphs are left out: ranks speak within the network")
-        return training
-    sample = next(iter(training.train.epoch(0))).to(device)
-    runner = runner_of(training.model, section, training.hardware, sample.inputs)
-    if runner.remark is not None:
-        training.progress.say(runner.remark)
-    return replace(training, runner=runner.network, runs=runner.mode)
-
-
-def _say_what_sees_parts(training: Training) -> None:
-    """What is no sum over jets differs between a batch and its parts."""
-    parts = f"each of the {training.section.accumulate} parts of a batch, not from the whole"
-    if any(isinstance(x, BatchNorm) for x in training.model.modules()):
-        training.progress.say(f"BatchNorm takes its statistics from {parts}")
-    if training.section.decorrelate is not None:
-        training.progress.say(f"the decorrelation takes dCor² from {parts}")
-
-
-def start(training: Training, *, resume: bool, newest: int | None = None) -> TrainingState:
-    """A new state, or the last checkpoint's; the folder agrees with it afterwards.
-
-    Checkpoints from after step `newest` are passed over.
-    """
-    section, ranks = training.section, training.ranks
-    same_start(ranks, training.model)
-    if section.sync_batch_norm:
-        share_statistics(training.model, ranks)
-    state = TrainingState(training.model, build_optimiser(training.model, section.optimiser))
-    state.scaler = scaler_of(training.hardware, state.optimiser)
-    state.average = average_of(training.model, section, training.steps)
-    content = ranks.first_does(lambda: _found(training, resume, newest))
-    if content is not None:
-        state.restore(content)
-    if resume:
-        training.progress.say(f"resuming after step {state.step} of {training.steps}")
-    if ranks.first:
-        metrics = training.directory / checkpoints.METRICS
-        with checkpoints.saving(metrics), written_aside(metrics) as aside:
-            aside.write_text("".join(_line(record) for record in state.history), encoding="utf-8")
-    return state
-
-
-def _found(training: Training, resume: bool, newest: int | None) -> dict[str, Any] | None:
-    """The last checkpoint, where there is one and it is asked for."""
-    directory = training.directory
-    if checkpoints.kept(directory) and not resume:
-        raise JettaggerError(
-            f"{directory} holds a training: --resume goes on with it, or choose another --output"
-        )
-    if not resume:
-        return None
-    checkpoints.clear_leftovers(directory)
-    content, remarks = checkpoints.load_last(directory, identity_of(training), newest=newest)
-    for remark in remarks:
-        training.progress.say(remark)
-    if remarks:
-        checkpoints.remove_damaged(directory)
-    return content
 
 
 def _train_epoch(training: Training, state: TrainingState) -> None:
@@ -321,7 +219,7 @@ def close_epoch(training: Training, state: TrainingState, log: Log) -> None:
     if training.ranks.first:
         metrics = training.directory / checkpoints.METRICS
         with checkpoints.saving(metrics), metrics.open("a", encoding="utf-8") as lines:
-            lines.write(_line(record))
+            lines.write(metrics_line(record))
     log.add(record)
     training.progress.end(record, best=best)
 
@@ -357,21 +255,6 @@ def _network(training: Training, state: TrainingState) -> Callable[[Inputs], Ten
     if average is None or training.section.ema is None:
         return model
     return lambda inputs: functional_call(model, average, (inputs,))
-
-
-def identity_of(training: Training) -> dict[str, Any]:
-    """What must be equal on resuming."""
-    identity = {
-        **training.config,
-        "member": training.member,
-        "precision in use": training.hardware.precision,
-        checkpoints.RANKS: training.ranks.world,
-    }
-    return identity if training.runs == "eager" else {**identity, "network runs": training.runs}
-
-
-def _line(record: EpochRecord) -> str:
-    return json.dumps(asdict(record)) + "\n"
 
 
 def _stop_in_validation(training: Training, state: TrainingState, number: int) -> NoReturn:

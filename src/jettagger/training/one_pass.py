@@ -20,8 +20,9 @@ from jettagger.models.parts.layers import BatchNorm
 from jettagger.randomness import key
 from jettagger.training import checkpoints
 from jettagger.training.averages import follow
+from jettagger.training.beginning import identity_of
 from jettagger.training.diagnosis import NotFiniteError
-from jettagger.training.loop import finished, identity_of
+from jettagger.training.loop import finished
 from jettagger.training.loss import check_labels
 from jettagger.training.stack import Stack
 from jettagger.training.state import TrainingState

@@ -20,9 +20,9 @@ from jettagger.errors import JettaggerError
 from jettagger.files import write_json
 from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.randomness import key
+from jettagger.training.beginning import on_device
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import NotFiniteError
-from jettagger.training.loop import on_device
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.scaling import scaler_of
 from jettagger.training.state import EpochSums, TrainingState

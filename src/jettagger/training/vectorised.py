@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from jettagger.batch import Batch
 from jettagger.errors import JettaggerError
 from jettagger.training import checkpoints
+from jettagger.training.beginning import on_device, start
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import NotFiniteError
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
-from jettagger.training.loop import close_epoch, conclude, on_device, start
+from jettagger.training.loop import close_epoch, conclude
 from jettagger.training.one_pass import Member, TogetherRun
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.progress import Progress

@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from jettagger.batch import Batch, Inputs, Packed, Part, Rows
 from jettagger.models import architectures
 from jettagger.training.device import Hardware, threads
-from jettagger.training.distribution import Ranks, connected, found_ranks
+from jettagger.training.distribution import Ranks, connected
+from jettagger.training.launch import found_ranks
 from jettagger.training.loop import train_member
 from jettagger.training.progress import Progress
 from jettagger.training.schema import TrainingSection

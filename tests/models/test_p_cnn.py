@@ -134,6 +134,22 @@ def test_gradients_equal_those_of_the_published_network(lengths, training):
             )
 
 
+@pytest.mark.parametrize("total", [1, 2, 3, 5, 21, 37, 38])
+@pytest.mark.parametrize("training", [False, True])
+def test_any_number_of_slots_gives_what_the_padded_batch_gives(total, training):
+    spec = InputSpec((), (CollectionInput("particles", NAMED, total),))
+    config = models.config_class("p_cnn").model_validate({"dropout": 0.0})
+    model = models.build(config, spec, 3, torch.Generator().manual_seed(1)).double().train(training)
+    inputs, found = jets(25, torch.float64), []
+    for given in (inputs, inputs.dense({"particles": total})):
+        copied = copy.deepcopy(model)
+        logits_BC = copied(given)
+        logits_BC.square().sum().backward()
+        found.append([logits_BC.detach(), *(p.grad for p in copied.parameters())])
+    for packed, dense in zip(*found, strict=True):
+        torch.testing.assert_close(packed, dense, rtol=1e-8, atol=1e-9)
+
+
 def test_dropout_in_convolutions_draws_for_every_slot():
     model, inputs = build(convolution_dropout=0.3).train(), jets(30)
     seen = []

@@ -11,7 +11,8 @@ from jettagger.errors import JettaggerError
 from jettagger.models.parts.dropout import Dropout
 from jettagger.report.rate_run import find_rate
 from jettagger.training.accumulation import sizes_of
-from jettagger.training.distribution import Ranks, device_of, found_ranks
+from jettagger.training.distribution import Ranks
+from jettagger.training.launch import device_of, found_ranks
 from jettagger.training.loop import train_member
 from jettagger.training.schema import TrainingSection
 from jettagger.training.sharing import kept_together

@@ -17,10 +17,10 @@ from jettagger.baselines import jet_features, load_trees
 from jettagger.data import splits
 from jettagger.data.prepared import prepare
 from jettagger.errors import JettaggerError
-from jettagger.evaluation import runs as runs_module
 from jettagger.evaluation.comparison import compare
 from jettagger.evaluation.document import to_json
 from jettagger.evaluation.held_out import parts_of
+from jettagger.evaluation.records import row_names
 from jettagger.evaluation.runs import open_runs, predict_all
 from jettagger.evaluation.schema import EvaluationSection
 from jettagger.tagger import Tagger
@@ -195,14 +195,14 @@ def test_a_failed_member_is_named_and_the_rest_is_used(toy_folder, copy, fold_ru
 
 def test_rows_of_scores_are_named_by_their_networks(toy_folder, fold_run):
     [whole] = open_runs([fold_run])
-    assert runs_module._row_names(whole, 2) == ["member 0 of the folds", "member 1 of the folds"]
+    assert row_names(whole, 2) == ["member 0 of the folds", "member 1 of the folds"]
     [first, *_] = predict_all([whole], say=lambda line: None)
     trained = whole.tagger.card["trainings"]
     assert first.trainings == ["fold 0, member 0", "fold 1, member 0"]
     assert first.training_seconds == pytest.approx(trained[0]["seconds"] + trained[2]["seconds"])
     lost = whole.tagger._with([0, 1, 3], [whole.tagger.networks[k] for k in (0, 1, 3)])
     lost = replace(lost, card={**lost.card, "networks": [one._asdict() for one in lost.networks]})
-    names = runs_module._row_names(whole._replace(tagger=lost), 1)
+    names = row_names(whole._replace(tagger=lost), 1)
     assert names == ["network 0 of the folds (fold 0, member 0; fold 1, member 1)"]
     averaged = open_runs([fold_run], mean_over_folds=True)
     data = [f"Top={toy_folder}/Top_test.root", f"QCD={toy_folder}/QCD_test.root"]

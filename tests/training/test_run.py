@@ -80,7 +80,8 @@ def test_what_a_run_leaves(trained_run):
         folder = trained_run / f"member_{member}"
         result = json.loads((folder / "result.json").read_text())
         spent = json.loads((folder / "cost.json").read_text())
-        assert {**result, "cost": spent} == document["trainings"][member]
+        jets = {name: document["data"][name] for name in ("training_jets", "validation_jets")}
+        assert {**result, **jets, "cost": spent} == document["trainings"][member]
         assert result["member"] == member
         history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         assert [record["epoch"] for record in history] == [1, 2]

@@ -4,12 +4,9 @@ Each run gives one `Predictions` for its network, and one more for each of: a si
 dropout, and the baselines of its config.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +18,18 @@ from jettagger.data.batches import Batches
 from jettagger.errors import JettaggerError
 from jettagger.evaluation.held_out import Part, Run, ScoredJets, left_out, parts_of, same_jets, scored_jets
 from jettagger.evaluation.predictions import Predictions
+from jettagger.evaluation.records import (
+    groups_of,
+    guessing_classes,
+    history_of,
+    networks_of,
+    notes_of_networks,
+    row_names,
+    rows_of,
+    seconds_of,
+)
 from jettagger.models.parts.dropout import dropout_layers
-from jettagger.outputs.schema import ClassLossSection
-from jettagger.tagger import BATCH, Network, Scores, Tagger
+from jettagger.tagger import BATCH, Scores, Tagger
 from jettagger.uncertainty.decomposition import decompose
 from jettagger.uncertainty.ensemble import median_decomposition
 
@@ -77,7 +83,7 @@ def predict_all(
     if part is None:
         part = parts_of(runs, data)[0]
     found: list[Predictions] = []
-    groups = _groups(runs)
+    groups = groups_of(runs)
     reference: ScoredJets | None = None
     for run in runs:
         jets = scored_jets(run, data, part)
@@ -113,20 +119,20 @@ def _predictions(
         labels_N=jets.labels,
         weights_N=prepared.weights_J[jets.rows].astype(np.float64),
         spectators=jets.picked(prepared.spectators),
-        notes=(*jets.notes, *left_out(run, prepared), *_unsound(run)),
+        notes=(*jets.notes, *left_out(run, prepared), *notes_of_networks(run)),
         seed=seed,
         evaluated=jets.evaluated,
     )
-    networks, history, seconds = _networks(run), _history(run), _seconds(run)
+    networks, history, seconds = networks_of(run), history_of(run), seconds_of(run)
     network = replace(
         common,
         decomposition=scores.decomposition if run.tagger.classes else None,
         members_MNC=scores.members_MJC if run.tagger.classes else None,
-        member_names=_row_names(run, members),
+        member_names=row_names(run, members),
         targets=scores.targets,
         truths=jets.picked(prepared.targets),
         group=group,
-        guessing=_guessing(run),
+        guessing=guessing_classes(run),
         history=history,
         trainings=[one.words for one in networks] if history else (),
         n_parameters=sum(p.numel() for p in run.tagger.members[0].parameters()),
@@ -181,38 +187,9 @@ def _scores(scorer: Tagger, jets: ScoredJets, *, mc_dropout: int = 0) -> Scores:
     return scorer.run_rows(len(jets.rows), inputs_of, jets.fold_J, mc_dropout=mc_dropout)
 
 
-def _guessing(run: Run) -> int | None:
-    """See `Predictions.guessing`."""
-    training = run.document.get("training") or {}
-    loss = ClassLossSection.model_validate(training.get("loss") or {}).name
-    entropy = loss in ("cross_entropy", "binary_cross_entropy") and not training.get("decorrelate")
-    return len(run.tagger.classes) if entropy and not run.tagger.targets else None
-
-
-def _unsound(run: Run) -> tuple[str, ...]:
-    """Notes of networks that are missing, have failed, or look so on the validation jets."""
-    card = run.tagger.card
-
-    def name(one: Mapping[str, Any]) -> str:
-        return Network(one["member"], one["fold"]).words
-
-    return (
-        *(
-            f"{run.name}: {name(one)} failed and is not part of it: {one['reason']}"
-            for one in card.get("failed", ())
-        ),
-        *(
-            f"{run.name}: {name(one)} was not trained to the end, and is not part of it"
-            for one in card.get("missing", ())
-        ),
-        *(f"{run.name}: {problem}" for problem in card.get("problems", ())),
-        *(f"{run.name}: {remark}" for remark in card.get("remarks", ())),
-    )
-
-
 def _first_alone(network: Predictions, run: Run) -> Predictions:
     """Its epochs and seconds are those of the first member, with folds of that of each."""
-    first, seconds = [row[0] for row in _rows(run)], _seconds(run)
+    first, seconds = [row[0] for row in rows_of(run)], seconds_of(run)
     return replace(
         network,
         history=[network.history[k] for k in first] if network.history else (),
@@ -231,36 +208,6 @@ def _single(network: Predictions, scores: Scores) -> Predictions:
         members_MNC=None if network.members_MNC is None else first,
         member_names=network.member_names[:1],
     )
-
-
-def _rows(run: Run) -> list[list[int]]:
-    """Positions of the bundle's networks in one list for each fold; in one alone where no fold is looked at."""
-    folds = [one.fold for one in run.tagger.networks]
-    if not run.tagger.folds:
-        return [list(range(len(run.tagger.members)))]
-    return [[k for k, of in enumerate(folds) if of == fold] for fold in run.tagger.folds]
-
-
-def _row_names(run: Run, members: int) -> list[str]:
-    """Which network each row of the members' scores is; with folds, which of each fold."""
-    networks, names = _networks(run), []
-    for row in range(members):
-        of_row = [networks[positions[row]] for positions in _rows(run)]
-        numbers = [one.member for one in of_row]
-        if len(of_row) == 1:
-            names.append(of_row[0].words)
-        elif len(set(numbers)) == 1:
-            names.append(f"member {numbers[0]} of the folds")
-        else:  # folds that lost different members
-            told = "; ".join(one.words for one in of_row)
-            names.append(f"network {row} of the folds ({told})")
-    return names
-
-
-def _seconds(run: Run) -> list[float]:
-    """What the training of each network in the bundle took; empty where the card does not tell."""
-    seconds = [float(one["seconds"]) for one in run.tagger.card.get("trainings", [])]
-    return seconds if len(seconds) == len(run.tagger.members) else []
 
 
 def _mc_dropout(
@@ -313,44 +260,3 @@ def _same_baseline(one: Predictions, other: Predictions) -> bool:
     if one.decomposition is None or other.decomposition is None:
         return False
     return np.array_equal(one.decomposition.probabilities_NC, other.decomposition.probabilities_NC)
-
-
-def _groups(runs: Sequence[Run]) -> dict[str, str | None]:
-    """Runs whose configs differ in the seed only share a group, named after what their names have in common."""
-    kinds: dict[str, list[str]] = {}
-    for run in runs:
-        document = {**run.document, "training": {**run.document.get("training", {}), "seed": None}}
-        kinds.setdefault(json.dumps(document, sort_keys=True, default=str), []).append(run.name)
-    groups: dict[str, str | None] = {}
-    for names in kinds.values():
-        groups.update({name: _in_common(names) if len(names) > 1 else None for name in names})
-    return groups
-
-
-def _in_common(names: Sequence[str]) -> str:
-    """`mlp` of `mlp_seed1` and `mlp_seed2`; the first name where nothing is left."""
-    shared = "".join(
-        next(iter(letters))
-        for letters in takewhile(lambda c: len(c) == 1, map(set, zip(*names, strict=False)))
-    )
-    return shared.removesuffix("seed").rstrip("_-. ") or names[0]
-
-
-def _networks(run: Run) -> tuple[Network, ...]:
-    """Member and fold of each network in the bundle."""
-    listed = run.tagger.card.get("networks")
-    return (
-        tuple(Network(**one) for one in listed)
-        if listed
-        else tuple(Network(k) for k in range(len(run.tagger.members)))
-    )
-
-
-def _history(run: Run) -> tuple[tuple[dict[str, Any], ...], ...]:
-    """The epochs of each network's training, where the run directory is still around the bundle."""
-    files = [run.path / one.name / "metrics.jsonl" for one in _networks(run)]
-    if not all(file.is_file() for file in files):
-        return ()
-    return tuple(
-        tuple(json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()) for file in files
-    )

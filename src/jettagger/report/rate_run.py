@@ -14,7 +14,7 @@ from jettagger.report.style import rendered
 from jettagger.training.assembly import NORMALISATION_JETS, batches, training_weights
 from jettagger.training.augmentation import Mirror
 from jettagger.training.device import choose_hardware, threads
-from jettagger.training.distribution import found_ranks
+from jettagger.training.launch import found_ranks
 from jettagger.training.progress import Progress
 from jettagger.training.rate_copies import check_copies, side_by_side_scan
 from jettagger.training.rate_finder import RateScan, ScanRange, rising_scan, write_scan

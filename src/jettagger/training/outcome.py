@@ -83,6 +83,11 @@ def all_pieces(recipe: Recipe) -> list[Piece]:
     return [Piece(fold, member) for fold in numbers for member in range(recipe.ensemble.members)]
 
 
+def folds_of(pieces: Sequence[Piece]) -> list[int | None]:
+    """Each once, in their order."""
+    return list(dict.fromkeys(piece.fold for piece in pieces))
+
+
 def survey(output: Path, pieces: Sequence[Piece]) -> Standing:
     """Looks at the folders of a run."""
     ended, failed, missing = [], [], []

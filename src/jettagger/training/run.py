@@ -9,7 +9,6 @@ RUN/tagger/           the bundle
 With `data.folds`, members and baselines of fold F lie in RUN/fold_F/; the bundle holds the networks of all folds.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -20,24 +19,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jettagger import yaml_source
 from jettagger.advice import advise_members
 from jettagger.baselines import BoostedTreesSection, check_tree_weights, fit_trees
 from jettagger.data import splits
 from jettagger.data.spectra import TrainingWeightsResult, loss_weights
 from jettagger.errors import JettaggerError
-from jettagger.files import check_writable, one_at_a_time, write_json, written_aside
-from jettagger.training import checkpoints, outcome
+from jettagger.files import one_at_a_time, write_json
+from jettagger.training import outcome
 from jettagger.training.among_ranks import common_sides, describe_ranks, results_of_all, share_of, sharing
-from jettagger.training.assembly import identity, training_weights
+from jettagger.training.assembly import training_weights
 from jettagger.training.bundle import bundle
 from jettagger.training.cost import Cost, Meter, meter_of, metered, record_costs
 from jettagger.training.device import Hardware, choose_hardware, threads
-from jettagger.training.distribution import Ranks, connected, device_of, found_ranks
+from jettagger.training.distribution import Ranks, connected
 from jettagger.training.interruption import interrupted_before, marking
+from jettagger.training.launch import device_of, found_ranks
 from jettagger.training.members import train_members
 from jettagger.training.outcome import Piece
 from jettagger.training.recipe import Recipe, fold_folder, guessing_classes, member_folder
+from jettagger.training.run_folder import check_layout, check_output, check_same_config, clear, write_config
 from jettagger.training.schema import TrainingSection
 from jettagger.training.sides import Filling, Sides, prepare_folds
 from jettagger.training.training import MemberResult
@@ -78,7 +78,7 @@ def train(
     """
     began = time.monotonic()
     chosen = _chosen(recipe, fold, member)
-    folds = _folds_of(chosen)
+    folds = outcome.folds_of(chosen)
     ranks = found_ranks()
     hardware = choose_hardware(device_of(ranks, recipe.training.device), recipe.training.precision)
     say = ranks.saying(say)
@@ -91,7 +91,7 @@ def train(
         if cause is not None:
             say(f"going on with what {cause} interrupted; remove {output} to begin anew")
             resume, overwrite = True, False
-        ranks.first_does(lambda: _check_output(recipe, output, chosen, resume=resume, overwrite=overwrite))
+        ranks.first_does(lambda: check_output(recipe, output, chosen, resume=resume, overwrite=overwrite))
         for line in describe_ranks(ranks, recipe.training, hardware):
             say(line)
         sides = common_sides(recipe, folds, ranks, say, Filling(workers=workers))
@@ -119,9 +119,9 @@ def merge(recipe: Recipe, output: Path, *, say: Say = print) -> RunSummary:
     began = time.monotonic()
     if not output.is_dir():
         raise JettaggerError(f"--merge: there is no run {output}")
-    _check_layout(recipe, output)
+    check_layout(recipe, output)
     pieces = outcome.all_pieces(recipe)
-    outcome.survey(output, pieces).check_complete(_folds_of(pieces))
+    outcome.survey(output, pieces).check_complete(outcome.folds_of(pieces))
     with threads(recipe.training.threads):
         _write_tagger(recipe, {}, output, began, say)
     return RunSummary(output, output / "tagger", (), time.monotonic() - began)
@@ -157,7 +157,7 @@ def _begin(
 ) -> None:
     """What comes before the trainings, and is done by one process: old pieces, config, baselines."""
     kept = [piece for piece in outcome.all_pieces(recipe) if not (overwrite and piece in chosen)]
-    _check_same_config(recipe, sides, output, kept)
+    check_same_config(recipe, sides, output, kept)
     trees = recipe.baselines.boosted_trees
     for fold in sides:  # what is wrong with weights is said before anything is removed or written
         for note in weights_of(fold).notes:
@@ -165,11 +165,11 @@ def _begin(
         if trees is not None:
             check_tree_weights(_training_rows(sides[fold], weights_of(fold))[1])
     if overwrite:
-        _clear(recipe, output, chosen)
+        clear(recipe, output, chosen)
     if trees is not None:
         for fold in sides:
             _fit_baselines(recipe, trees, sides[fold], weights_of(fold), fold_folder(output, fold), say)
-    _write_config(recipe, output)
+    write_config(recipe, output)
 
 
 def _check_any(results: Sequence[MemberResult], standing: outcome.Standing) -> None:
@@ -223,7 +223,7 @@ def _say_advice(results: Sequence[MemberResult], fold: int | None, classes: int 
 def _write_tagger(recipe: Recipe, sides: FoldSides, output: Path, began: float, say: Say) -> None:
     """The bundle of all that has ended, and run.json; of processes that end together, one after the other."""
     pieces = outcome.all_pieces(recipe)
-    folds = _folds_of(pieces)
+    folds = outcome.folds_of(pieces)
     if any(fold not in sides for fold in folds):
         sides = prepare_folds(recipe.data, recipe.baselines, folds, lambda line: None)
     with one_at_a_time(output / ".bundling"):
@@ -231,7 +231,7 @@ def _write_tagger(recipe: Recipe, sides: FoldSides, output: Path, began: float, 
         for line in standing.lines():
             say(line)
         standing.check_complete(folds)
-        _check_same_config(recipe, sides, output, standing.ended)
+        check_same_config(recipe, sides, output, standing.ended)
         tagger = bundle(recipe, sides, output, standing, say)
         seconds = time.monotonic() - began
         spent = None if tagger.card["cost"] is None else Cost(**tagger.card["cost"])
@@ -240,10 +240,6 @@ def _write_tagger(recipe: Recipe, sides: FoldSides, output: Path, began: float, 
     if spent is not None:
         say(f"cost of all trainings: {spent}")
     say(f"tagger: {output / 'tagger'} ({seconds:.0f} s)")
-
-
-def _folds_of(pieces: Sequence[Piece]) -> list[int | None]:
-    return list(dict.fromkeys(piece.fold for piece in pieces))
 
 
 def _interrupted(output: Path, pieces: Sequence[Piece], ranks: Ranks, overwriting: bool) -> str | None:
@@ -261,64 +257,6 @@ def _marking(
     marked = [] if section.ranks == "batch" and not ranks.first else share_of(ranks, section, pieces)
     folders = [member_folder(output, member, fold) for fold, member in marked]
     return marking(folders, overwriting=overwriting)
-
-
-def _check_output(
-    recipe: Recipe, output: Path, chosen: Sequence[Piece], *, resume: bool, overwrite: bool
-) -> None:
-    """Raises JettaggerError where the run cannot be written, or would be mixed with one that is there."""
-    if output.exists() and not output.is_dir():
-        raise JettaggerError(f"--output {output} is a file; a run is a folder")
-    if not overwrite:
-        _check_layout(recipe, output)
-    if any(member_folder(output, k, fold).exists() for fold, k in chosen) and not (resume or overwrite):
-        raise JettaggerError(
-            f"{output} holds a run already: --resume goes on with it, --overwrite replaces it, "
-            "--output puts the new one elsewhere"
-        )
-    check_writable(output / "run.json")
-
-
-def _check_layout(recipe: Recipe, output: Path) -> None:
-    """Raises JettaggerError where a run with folds would be mixed with one without."""
-    folds = recipe.data.data.folds is not None
-    if any(output.glob("member_*" if folds else "fold_*/member_*")):
-        there, here = ("without", "has") if folds else ("with", "has no")
-        raise JettaggerError(
-            f"{output} holds a run {there} folds, and the config {here} data.folds: --output puts the new one "
-            "elsewhere, --overwrite replaces the old one"
-        )
-
-
-def _check_same_config(recipe: Recipe, sides: FoldSides, output: Path, pieces: Sequence[Piece]) -> None:
-    """Raises JettaggerError when a piece that is trained already was trained under another config."""
-    for fold, member in pieces:
-        folder = member_folder(output, member, fold)
-        if fold in sides and outcome.has_ended(folder):
-            same = {**identity(recipe._replace(fold=fold), sides[fold]), "member": member}
-            # Members may be trained on different machines, and so in different precision.
-            checkpoints.load_last(folder, same, free=["precision in use"])
-
-
-def _clear(recipe: Recipe, output: Path, chosen: Sequence[Piece]) -> None:
-    """Removes what is to be replaced: the whole run, or some pieces, and what was made of them."""
-    whole = len(chosen) == len(outcome.all_pieces(recipe))
-    folders = [member_folder(output, member, fold) for fold, member in chosen]
-    baselines = [fold_folder(output, fold) / "baselines" for fold in _folds_of(chosen)]
-    if whole:
-        folders += [*output.glob("member_*"), *output.glob("fold_*"), output / "baselines"]
-    for folder in [*folders, *baselines, output / "tagger"]:
-        shutil.rmtree(folder, ignore_errors=True)
-    for name in ("run.json", "config.yaml", *(["ensemble.json"] if whole else [])):
-        (output / name).unlink(missing_ok=True)
-
-
-def _write_config(recipe: Recipe, output: Path) -> None:
-    """Leaves the resolved config in the run; what members have been trained with stays."""
-    trained = any(output.glob("member_*")) or any(output.glob("fold_*/member_*"))
-    if not (output / "config.yaml").exists() or not trained:
-        with written_aside(output / "config.yaml") as aside:
-            aside.write_text(yaml_source.write(dict(recipe.document)), encoding="utf-8")
 
 
 def _training_rows(

@@ -22,7 +22,7 @@ from jettagger.errors import JettaggerError
 from jettagger.files import write_json
 from jettagger.tagger import BATCH, load
 from jettagger.training import run
-from jettagger.training.distribution import found_ranks
+from jettagger.training.launch import found_ranks
 from jettagger.training.recipe import Recipe
 from jettagger.training.schema import Varied
 from jettagger.training.sides import extras_of

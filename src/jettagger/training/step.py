@@ -53,16 +53,17 @@ def make_step(training: Training, state: TrainingState, given: Batch) -> None:
 def _gradient(training: Training, state: TrainingState, given: Batch) -> Tensor:
     """The gradient of the batch's loss, in the parameters; Σ w·l and Σ w of its jets, (2,)."""
     section, device = training.section, training.hardware.device
-    sizes = sizes_of(given, section.accumulate, training.ranks.world)
-    at = cuts(given.inputs, sizes) if section.accumulate > 1 else []
     batch = given if device.type == "cpu" else given.to(device)
+    if section.accumulate == 1 and training.ranks.world == 1:
+        return add_gradient(training, state, augmented(training, state.step, batch), None, given)
     magnitude = training.ranks.begin_sum(training.objective.magnitude(batch))
     batch = augmented(training, state.step, batch)
-    if len(at) < 2:
+    sizes = sizes_of(given, section.accumulate, training.ranks.world)
+    if len(sizes) < 2:
         return add_gradient(training, state, batch, magnitude, given)
     total, again = magnitude(), same_masks(training.model)
     sums = []
-    for number, cut in enumerate(at):
+    for number, cut in enumerate(cuts(given.inputs, sizes)):
         if number:
             again()
         part = part_of(batch, cut)
@@ -74,12 +75,12 @@ def add_gradient(
     training: Training,
     state: TrainingState,
     batch: Batch,
-    magnitude: Callable[[], Tensor],
+    magnitude: Callable[[], Tensor] | None,
     given: Batch | None = None,
 ) -> Tensor:
     """Adds the gradient of Σ w·l / `magnitude` to the parameters'; returns Σ w·l and Σ w, (2,).
 
-    `given` is the batch as it is on the host.
+    Without a magnitude it is the batch's own Σ |w|. `given` is the batch as it is on the host.
     """
     if training.rows is not None:
         training.rows.set(batch.part)
@@ -87,7 +88,9 @@ def add_gradient(
         raw_BK = training.network(batch.inputs)
     if given is not None and state.epoch == 0 and given.labels_B.is_cpu:  # later epochs have the same jets
         check_labels(given, training.model.outputs.classes)
-    loss = training.objective(raw_BK, batch)._replace(magnitude=magnitude())
+    loss = training.objective(raw_BK, batch)
+    if magnitude is not None:
+        loss = loss._replace(magnitude=magnitude())
     backward(loss.step, state.scaler)
     return torch.stack((loss.losses.detach(), loss.weights.to(loss.losses.dtype)))
 

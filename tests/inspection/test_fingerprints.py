@@ -71,15 +71,16 @@ def test_the_kept_jets_are_a_random_part_with_their_particles():
         )
         side, extras = np.zeros(500, np.int8), number[:, None].astype(float)
         values = number[:, None].astype(np.float32)
-        part = Part(reservoir.wanted(500), values, number % 2, np.ones(500), number, side, extras)
+        part = Part(reservoir.wanted(500), values, number % 2, np.ones(500), number, side, extras, values)
         reservoir.add(part, raw)
-    kept = reservoir.kept(("x",), {"p": ("x",)}, ("extra",))
+    kept = reservoir.kept(("x",), {"p": ("x",)}, ("extra",), ("y",))
     assert (kept.jets, kept.read, kept.particle_jets) == (200, 5000, 200)
     chosen = kept.values_JV[:, 0].astype(int)
     assert len(set(chosen)) == 200
     assert chosen.mean() == pytest.approx(2500, abs=400)
     assert np.array_equal(kept.group_J, chosen)
     assert np.array_equal(kept.extras["extra"], chosen)
+    assert np.array_equal(kept.targets["y"], chosen)
     assert np.array_equal(kept.particles[0].values_NF[:, 0].astype(int), np.repeat(chosen, chosen % 4))
     assert np.array_equal(chosen[kept.particles[0].jet_N], kept.particles[0].values_NF[:, 0].astype(int))
 

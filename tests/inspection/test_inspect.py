@@ -445,3 +445,80 @@ def test_collections_without_links_are_noticed(particles, warned):
     said = [(one.severity, one.where, one.message) for one in findings]
     message = "without an index each jet sees all of 'PFCands_*' in its event"
     assert said == ([("warning", "inputs.particles", message)] if warned else [])
+
+
+TARGETS = "targets={mass: {value: jet_sdmass / 2, loss: mse}, root: {value: sqrt(jet_pt - 600)}}"
+
+
+def test_targets_are_looked_at_class_by_class(toy):
+    toy.branches["Top_train"]["jet_sdmass"][:4] = np.inf
+    toy.branches["Top_train"]["jet_sdmass"][4:7] = np.nan
+    found = toy.inspect(TARGETS, "data.selection=null", "data.validation=0.25")
+    mass, root = found.targets
+    assert (mass.name, mass.value, mass.loss) == ("mass", "jet_sdmass / 2", "mse")
+    assert list(mass.of_class) == ["QCD", "Top"]
+    for label in ("QCD", "Top"):
+        every = (
+            np.concatenate([toy.branches[f"{label}_{part}"]["jet_sdmass"] for part in ("train", "test")]) / 2
+        )
+        known = every[np.isfinite(every)]
+        summary = mass.of_class[label].summary
+        assert (summary.values, summary.nan) == (800, 7 if label == "Top" else 0)
+        assert summary.mean == pytest.approx(known.mean())
+        assert (summary.minimum, summary.maximum) == (known.min(), known.max())
+        assert mass.of_class[label].quantiles["0.5"] == pytest.approx(np.median(known), abs=3)
+        low = np.concatenate([toy.branches[f"{label}_{part}"]["jet_pt"] for part in ("train", "test")]) < 600
+        assert root.of_class[label].summary.nan == low.sum()
+    spectra = {one.name: one for one in found.spectra if one.level == "target"}
+    assert list(spectra) == ["mass", "root"]
+    for label, density in spectra["mass"].density.items():
+        inside = (density * np.diff(spectra["mass"].edges)).sum()
+        assert inside == pytest.approx(1 - spectra["mass"].outside[label])
+    assert 0 < spectra["mass"].missing["Top"] <= 7 / 200
+    assert spectra["mass"].missing["QCD"] == 0
+    [warning] = [x for x in found.findings if x.where == "targets.root"]
+    unknown = sum(one.summary.nan for one in root.of_class.values())
+    assert warning.severity == "warning"
+    assert warning.message == (
+        f"{unknown} of 1600 jets ({unknown / 1600:.1%}) have no finite 'sqrt(jet_pt - 600)': they do not enter this"
+        " target's loss"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("0 * jet_pt + 3", "'0 * jet_pt + 3' is 3 for all selected jets: there is nothing to learn"),
+        ("log(jet_pt - 5000)", "none of 1600 selected jets has a finite 'log(jet_pt - 5000)'"),
+    ],
+)
+def test_targets_that_a_training_refuses(toy, value, message):
+    found = toy.inspect(f"targets={{x: {{value: {value}}}}}", "data.selection=null")
+    assert found.status == 2
+    [error] = [x for x in found.findings if x.severity == "error"]
+    assert (error.where, error.message) == ("targets.x", message)
+
+
+def test_sentinels_and_typos_in_targets(toy):
+    toy.branches["QCD_train"]["jet_sdmass"][:60] = -999
+    found = toy.inspect("targets={mass: {value: jet_sdmass}}", "data.selection=null")
+    [warning] = [x for x in found.findings if x.where == "targets.mass"]
+    assert warning.message == "QCD: 60 of 800 values (7.50%) equal -999: not known?"
+    assert warning.advice == 'value: "where(jet_sdmass == -999, nan, jet_sdmass)"'
+    typo = toy.inspect("targets={mass: {value: jet_sdmas}}", write=False)
+    assert "did you mean 'jet_sdmass'?" in told(typo, "error")
+    assert {x.where for x in typo.findings if x.severity == "error"} == {"targets.mass.value"}
+
+
+def test_targets_without_classes_and_data_without_truth(toy):
+    text = toy.config.read_text(encoding="utf-8")
+    alone = text.replace("classes:\n  QCD: label_QCD == 1\n  Top: label_Tbqq == 1\n", "")
+    assert alone != text
+    toy.config.write_text(alone + "targets: {tau: {value: jet_tau2}}\n", encoding="utf-8")
+    data = toy_jets("QCD", 200, 9)
+    data["jet_tau2"] = np.full(200, np.nan, np.float32)
+    write_jets(toy.path("data"), data)
+    found = toy.inspect(against=[f"data={toy.path('data')}"])
+    [tau] = found.targets
+    assert list(tau.of_class) == ["jets"]
+    assert tau.of_class["jets"].summary.nan == 0, "data has no truth"

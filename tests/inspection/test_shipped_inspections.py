@@ -21,6 +21,7 @@ def test_a_shipped_config_has_no_errors(path, tmp_path, monkeypatch):
     mine = [flow for flow in found.files if flow.role == "train"]
     assert sum(flow.read for flow in mine) == prepared.counts["read"]
     assert sum(flow.selected for flow in mine) == prepared.counts["selected"]
-    assert len(found.spectra) == sum(len(section.features) for section in recipe.data.inputs.values()) + len(
-        recipe.data.spectators
-    ) + sum(name != "jet" for name in recipe.data.inputs)
+    features = sum(len(section.features) for section in recipe.data.inputs.values())
+    multiplicities = sum(name != "jet" for name in recipe.data.inputs)
+    others = len(recipe.data.spectators) + len(recipe.data.targets)
+    assert len(found.spectra) == features + multiplicities + others

@@ -28,6 +28,7 @@ def test_the_command_writes_page_numbers_and_figures(command, folder, tmp_path):
     weights = "weights.training={flatten: {jet_pt: [500, 600, 700]}, balance: classes}"
     done = command(
         *("inspect", folder / "config.yaml", "--output", output, "--set", weights),
+        *("--set", "targets={width: {value: jet_tau2, loss: mse}}"),
         *("--against", f"data={folder}/data.root", "--reference", "QCD", "--jets", 200),
     )
     assert (done.status, done.error) == (0, "")
@@ -42,15 +43,24 @@ def test_the_command_writes_page_numbers_and_figures(command, folder, tmp_path):
     assert {anchor[1:] for anchor in page.anchors} <= set(page.ids)
     assert len(set(page.ids)) == len(page.ids)
     words = "".join(page.words)
-    for heading in ("Findings", "Cut flow", "Inputs", "Duplicates and leakage", "Weights", "Correlations"):
+    for heading in (
+        "Findings",
+        "Cut flow",
+        "Inputs",
+        "Targets",
+        "Duplicates and leakage",
+        "Weights",
+        "Correlations",
+    ):
         assert heading in words
     assert "data and QCD" in words
+    assert "width = jet_tau2 (mse). Unknown: NaN or infinite" in words
     figures = {path.name for path in (output / "figures").iterdir()}
     stems = {name.partition(".")[0] for name in figures}
     assert {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf")} == figures
     assert stems == {
         *("inputs_jet_1", "inputs_particle_1", "correlations_QCD", "correlations_Top", "weights_event"),
-        *("weights_training_1", "compared_data", "compared_correlations_data"),
+        *("weights_training_1", "compared_data", "compared_correlations_data", "targets_1"),
     }
     assert page.tags.count("img") == len(stems)
 
@@ -73,7 +83,7 @@ def test_the_numbers_have_stable_keys(command, folder, tmp_path):
             "used",
             "variables",
         ),
-        *("branches", "overlaps", "spectra", "correlations", "weights", "comparisons"),
+        *("targets", "branches", "overlaps", "spectra", "correlations", "weights", "comparisons"),
     }
     assert document["status"] == 0
     assert document["cuts"] == []

@@ -44,6 +44,18 @@ def test_all_sources_stand_in_the_table(toy_folder: Path, tmp_path: Path) -> Non
     assert any(line.startswith("alone, in quadrature") for line in said)
 
 
+def test_test_jets_that_cannot_be_ranked_are_refused_before_the_training(
+    toy_folder: Path, tmp_path: Path
+) -> None:
+    event = "weights.event=where((label_QCD == 1) & (jet_sdmass > 20), -0.5, 1)"
+    recipe = configuration.recipe(
+        configuration.load(toy_folder / "config.yaml", [event, "ensemble.members=2"])
+    )
+    with pytest.raises(JettaggerError, match=r"data\.test: the event weights of class QCD, or of the others"):
+        measure_spread(recipe, tmp_path / "spread", say=lambda line: None)
+    assert not (tmp_path / "spread").exists()
+
+
 def test_confident_jets_do_not_tie() -> None:
     """Of float32 probabilities that round to 1 the others still tell the order."""
     rest_J = np.geomspace(1e-12, 1e-8, 40).astype(np.float32)

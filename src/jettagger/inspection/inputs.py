@@ -37,13 +37,13 @@ class Treated(NamedTuple):
 
 
 class Variable(NamedTuple):
-    """An input or a spectator."""
+    """An input, a spectator or a target."""
 
     summary: Summary
     quantiles: dict[str, float]
     """Of the kept training jets, finite values, unweighted."""
     treated: Treated | None
-    """None for spectators."""
+    """None for spectators and targets."""
 
 
 def variables(config: DataConfig, summaries: Sequence[Summary], training: Sequence[Kept]) -> list[Variable]:
@@ -53,10 +53,14 @@ def variables(config: DataConfig, summaries: Sequence[Summary], training: Sequen
     for summary in summaries:
         values_R = _values(summary.name, training)
         section = sections.get(summary.name)
-        quantiles = np.quantile(values_R, QUANTILES) if len(values_R) else np.full(len(QUANTILES), np.nan)
-        named = {f"{q:g}": float(x) for q, x in zip(QUANTILES, quantiles, strict=True)}
-        found.append(Variable(summary, named, _treated(section, values_R) if section else None))
+        found.append(Variable(summary, quantiles(values_R), _treated(section, values_R) if section else None))
     return found
+
+
+def quantiles(values_R: Floats) -> dict[str, float]:
+    """Of finite values, by the fraction that lies below; NaN without any."""
+    found = np.quantile(values_R, QUANTILES) if len(values_R) else np.full(len(QUANTILES), np.nan)
+    return {f"{q:g}": float(x) for q, x in zip(QUANTILES, found, strict=True)}
 
 
 def judge_variables(config: DataConfig, found: Sequence[Variable], findings: Findings) -> None:
@@ -81,15 +85,15 @@ def judge_branches(config: DataConfig, statistics: Statistics, findings: Finding
         if summary.constant and summary.values - summary.nan - summary.infinite > 1:
             findings.add("warning", where, f"is {summary.minimum:g} wherever it has a value")
         for sentinel, count in summary.sentinels.items():
-            if _is_sentinel(summary, float(sentinel)):
+            if is_sentinel(summary, float(sentinel)):
                 findings.add(
                     "warning",
                     where,
-                    _share(count, summary, f"equal {sentinel}"),
+                    share(count, summary, f"equal {sentinel}"),
                     advice=_advice(config, summary.name, sentinel),
                 )
         if summary.large and not summary.whole:
-            said = _share(summary.large, summary, f"are beyond 10^6 (up to {_extreme(summary):g})")
+            said = share(summary.large, summary, f"are beyond 10^6 (up to {_extreme(summary):g})")
             findings.add("warning", where, said)
         _judge_spikes(config, summary, statistics.few(summary.name), where, findings)
 
@@ -107,15 +111,15 @@ def _judge(key: str, summary: Summary, findings: Findings, *, value: str, is_inp
         findings.add("warning", key, said, advice="missing: <value>  # default: what the network sees as 0")
     if is_input and summary.large:
         findings.add(
-            "warning", key, _share(summary.large, summary, f"are beyond 10^6 (up to {_extreme(summary):g})")
+            "warning", key, share(summary.large, summary, f"are beyond 10^6 (up to {_extreme(summary):g})")
         )
     for sentinel, count in summary.sentinels.items() if is_input else ():
-        if _is_sentinel(summary, float(sentinel)):
-            said = _share(count, summary, f"equal {sentinel}")
+        if is_sentinel(summary, float(sentinel)):
+            said = share(count, summary, f"equal {sentinel}")
             findings.add("warning", key, said, advice=f"sentinels: [{sentinel}]")
 
 
-def _is_sentinel(summary: Summary, sentinel: float) -> bool:
+def is_sentinel(summary: Summary, sentinel: float) -> bool:
     """Round numbers within a continuous range are no sentinels; the smallest or largest value may be one."""
     return (
         sentinel in (summary.minimum, summary.maximum)
@@ -143,11 +147,12 @@ def _judge_spikes(
         nearest = float(np.abs(others - value).min())
         low, high = np.quantile(others, [0.16, 0.84])
         if high > low and nearest > GAP * (high - low) / 2:
-            said = f"{_share(count, summary, f'equal {value:g}')}, far from all others: a sentinel?"
+            said = f"{share(count, summary, f'equal {value:g}')}, far from all others: a sentinel?"
             findings.add("warning", where, said, advice=_advice(config, summary.name, f"{value:g}"))
 
 
-def _share(count: int, summary: Summary, words: str) -> str:
+def share(count: int, summary: Summary, words: str) -> str:
+    """`30 of 300 values (10.00%) equal -999`."""
     return f"{count} of {summary.values} values ({count / max(summary.values, 1):.2%}) {words}"
 
 

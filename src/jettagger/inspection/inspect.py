@@ -25,6 +25,7 @@ from jettagger.inspection.reading import Walk
 from jettagger.inspection.spectra import Spectrum, jet_values, joined, particle_values, spectra
 from jettagger.inspection.statistics import Summary
 from jettagger.inspection.survey import Survey, SurveyedFile
+from jettagger.inspection.targets import Target, judge_targets, target_spectra, targets
 from jettagger.inspection.terms import Term, class_names
 from jettagger.inspection.training_weights import Weighting, weighting
 from jettagger.inspection.yields import CutFlow, Yield
@@ -59,6 +60,7 @@ class Inspection:
     used: tuple[Used, ...]
     variables: tuple[Variable, ...]
     """Inputs and spectators over all selected jets with labels."""
+    targets: tuple[Target, ...]
     branches: tuple[Summary, ...]
     """What is read, over all jets."""
     overlaps: Overlaps
@@ -134,6 +136,8 @@ def _result(
     judge_overlaps(config, twice, findings)
     judge_layout(config, walk.branches.summaries(), findings)
     by_class = _by_class(config, training)
+    regressed = targets(config, walk.targets, by_class)
+    judge_targets(regressed, findings)
     return Inspection(
         name=name,
         cuts=walk.cuts,
@@ -144,6 +148,7 @@ def _result(
         yields=yields,
         used=tuple(Used(k.role, k.sample, k.read, k.jets, k.particle_jets) for k in kept),
         variables=tuple(found),
+        targets=tuple(regressed),
         branches=walk.branches.summaries(),
         overlaps=twice,
         spectra=tuple(_spectra(by_class)),
@@ -212,6 +217,7 @@ def _some(kept: Kept, rows_J: NDArray[np.int64]) -> Kept:
         weights_J=kept.weights_J[rows_J] * (kept.read / kept.jets),
         group_J=kept.group_J[rows_J],
         side_J=kept.side_J[rows_J],
+        targets={name: values_J[rows_J] for name, values_J in kept.targets.items()},
         particles=particles,
         particle_jets=int((rows_J < kept.particle_jets).sum()),
     )
@@ -224,7 +230,7 @@ def _spectra(by_class: Mapping[str, Sequence[Kept]]) -> list[Spectrum]:
             name: joined([take(k, np.arange(k.jets)) for k in parts]) for name, parts in by_class.items()
         }
         found += spectra(values, level)
-    return found
+    return found + target_spectra(by_class)
 
 
 def _weights(config: DataConfig, training: Sequence[Kept], findings: Findings) -> Weighting | None:

@@ -43,6 +43,8 @@ class Kept(NamedTuple):
     """Index in `sides.SIDES`; -1 for what is on none."""
     extras: dict[str, NDArray[np.float64]]
     """What splits and training weights look at."""
+    targets: dict[str, Floats]
+    """Regression targets, (J,) each; none where there are no labels."""
     particles: tuple[ParticleRows, ...]
     """Of the first `particle_jets` rows."""
     particle_jets: int
@@ -65,6 +67,7 @@ class Part(NamedTuple):
     group_J: NDArray[np.int64]
     side_J: NDArray[np.int8]
     extras_JX: NDArray[np.float64]
+    targets_JT: Floats
 
     def taken(self, rows: NDArray[np.int64]) -> "Part":
         return Part._make([array[rows] for array in self])
@@ -115,7 +118,11 @@ class Reservoir:
             self._below_particles = float(keys[order[-1]])
 
     def kept(
-        self, names: tuple[str, ...], features: dict[str, tuple[str, ...]], extras: tuple[str, ...]
+        self,
+        names: tuple[str, ...],
+        features: dict[str, tuple[str, ...]],
+        extras: tuple[str, ...],
+        targets: tuple[str, ...] = (),
     ) -> Kept | None:
         """The jets, by their random numbers; None where there are none."""
         if not self._parts or not any(len(part.keys_J) for part in self._parts):
@@ -142,6 +149,7 @@ class Reservoir:
             group_J=part.group_J,
             side_J=part.side_J,
             extras=dict(zip(extras, part.extras_JX.T, strict=True)),
+            targets=dict(zip(targets, part.targets_JT.T, strict=True)),
             particles=particles,
             particle_jets=len(self._raw[0][0]),
             particle_share=len(self._raw[0][0]) / len(part.labels_J),

@@ -29,7 +29,7 @@ from jettagger.inspection.fingerprints import Hashes, fingerprints
 from jettagger.inspection.kept import Kept, Part, Reservoir, rows_of
 from jettagger.inspection.overlaps import Marks
 from jettagger.inspection.sides import SIDES, folds_of, side_of, split_faults
-from jettagger.inspection.statistics import Statistics
+from jettagger.inspection.statistics import Statistics, means
 from jettagger.inspection.survey import SurveyedFile
 from jettagger.inspection.terms import (
     Term,
@@ -52,6 +52,7 @@ class Selected(NamedTuple):
     inputs: RawInputs
     spectators: dict[str, NDArray[np.float64]]
     extras: dict[str, NDArray[np.float64]]
+    targets: dict[str, NDArray[np.float32]]
     hashes_J: Hashes
 
 
@@ -68,6 +69,7 @@ class Walk:
         self._classes = class_terms(config)
         self.yields = YieldCounter(class_names(config))
         self.branches, self.variables = Statistics(), Statistics()
+        self.targets = {name: Statistics() for name in class_names(config)}
         self._reservoirs: dict[tuple[str, str], Reservoir] = {}
         self._marks: dict[tuple[str, str], list[tuple[Hashes, NDArray[np.int64]]]] = {}
         spec = columns["train"].spec
@@ -101,7 +103,12 @@ class Walk:
     def kept(self) -> list[Kept]:
         """A random part of the selected jets of each sample."""
         found = [
-            reservoir.kept(self.names, self._features, self._extras if role == "train" else ())
+            reservoir.kept(
+                self.names,
+                self._features,
+                self._extras if role == "train" else (),
+                tuple(self._config.targets) if role != "against" else (),
+            )
             for (role, _), reservoir in self._reservoirs.items()
         ]
         return [one for one in found if one is not None]
@@ -179,6 +186,7 @@ class Walk:
             table.inputs,
             table.spectators,
             table.extras,
+            table.targets,
             fingerprints(table.inputs, table.spectators, len(table.labels_J)),
         )
 
@@ -204,6 +212,7 @@ class Walk:
             _file_key(file) + start + jets.entry_J[kept_J],  # jets of an entry stay together
             inputs,
             columns.spectators(namespace, count),
+            {},
             {},
             np.empty(0, np.uint64),
         )
@@ -233,6 +242,9 @@ class Walk:
             selected.group_J[rows],
             side_J[rows],
             np.stack(extras, 1) if extras else np.empty((len(rows), 0)),
+            np.stack([x_J[rows] for x_J in selected.targets.values()], 1)
+            if selected.targets
+            else np.empty((len(rows), 0), np.float32),
         )
         reservoir.add(part, raw)
 
@@ -259,6 +271,9 @@ class Walk:
                 self.variables.add(f"{collection}.{feature}", values_NF[:, column])
         for name, values_J in selected.spectators.items():
             self.variables.add(name, values_J)
+        for number_of_class, statistics in enumerate(self.targets.values()):
+            for name, targets_J in selected.targets.items():
+                statistics.add(name, targets_J[selected.labels_J == number_of_class])
 
     def _values(
         self, inputs: RawInputs, spectators: Sequence[NDArray[np.float64]], jets: int
@@ -268,7 +283,7 @@ class Walk:
         for collection in self._features:
             raw = inputs.collections[collection]
             columns.append(raw.lengths_J.astype(np.float32)[:, None])
-            columns.append(_means(raw.values_NF, raw.lengths_J))
+            columns.append(means(raw.values_NF, raw.lengths_J))
         return np.concatenate(columns, axis=1) if columns else np.empty((jets, 0), np.float32)
 
 
@@ -281,17 +296,3 @@ def _condition(term: Term, namespace: Namespace, jets: int) -> NDArray[np.bool_]
     if isinstance(values, Jagged):
         raise JettaggerError(f"{term.key}: one value a jet is expected, this has one a particle")
     return np.broadcast_to(values.astype(bool), (jets,))
-
-
-def _means(values_NF: NDArray[np.float32], lengths_J: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Mean of each feature over a jet's particles that have it; NaN where none has."""
-    jet_N = np.repeat(np.arange(len(lengths_J)), lengths_J)
-    means_JF = np.empty((len(lengths_J), values_NF.shape[1]), np.float32)
-    for column in range(values_NF.shape[1]):
-        values_N = values_NF[:, column]
-        known_N = np.isfinite(values_N)
-        counts_J = np.bincount(jet_N, known_N, len(lengths_J))
-        sums_J = np.bincount(jet_N, np.where(known_N, values_N, 0), len(lengths_J))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means_JF[:, column] = sums_J / counts_J
-    return means_JF

@@ -44,7 +44,7 @@ class Spectrum(NamedTuple):
 
     name: str
     level: str
-    """`jet` or `particle`."""
+    """`jet`, `particle` or `target`."""
     edges: Floats
     density: dict[str, Floats]
     """By class: normalised to 1 over the whole range, per unit of the variable."""

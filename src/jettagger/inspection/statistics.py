@@ -1,6 +1,6 @@
 """Running statistics of variables: what is missing, what means 'not there', smallest, largest, mean, spread.
 
-Shapes: R rows (jets or particles), V variables, S sentinels.
+Shapes: R rows (jets or particles), V variables, S sentinels; J jets, N particles of all jets, F features.
 """
 
 from typing import Any, NamedTuple
@@ -155,3 +155,17 @@ class Statistics:
     def summaries(self) -> tuple[Summary, ...]:
         """All variables, in the order in which they were met."""
         return tuple(running.summary() for running in self._running.values())
+
+
+def means(values_NF: NDArray[np.float32], lengths_J: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Mean of each feature over a jet's particles that have it; NaN where none has."""
+    jet_N = np.repeat(np.arange(len(lengths_J)), lengths_J)
+    means_JF = np.empty((len(lengths_J), values_NF.shape[1]), np.float32)
+    for column in range(values_NF.shape[1]):
+        values_N = values_NF[:, column]
+        known_N = np.isfinite(values_N)
+        counts_J = np.bincount(jet_N, known_N, len(lengths_J))
+        sums_J = np.bincount(jet_N, np.where(known_N, values_N, 0), len(lengths_J))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means_JF[:, column] = sums_J / counts_J
+    return means_JF

@@ -106,8 +106,11 @@ def input_terms(config: DataConfig) -> list[Term]:
 
 
 def label_terms(config: DataConfig, sample_weight: str | int | float) -> list[Term]:
-    """Classes and event weights."""
+    """Classes, targets and event weights, the weights last."""
     terms = [term for term in class_terms(config).values() if isinstance(term, Term)]
+    for name, section in config.targets.items():
+        key = f"targets.{name}.value"
+        terms.append(Term(key, parse(section.value, where=key), "number"))
     terms.append(Term("weights.event", parse(config.weights.event, where="weights.event"), "number"))
     return [*terms, Term("data: weight", parse(sample_weight, where="data: weight"), "number")]
 

@@ -34,6 +34,7 @@ def draw(inspection: Inspection) -> list[Drawing]:
         drawings = [
             *_inputs(inspection, "jet", "Jets"),
             *_inputs(inspection, "particle", "Particles"),
+            *_inputs(inspection, "target", "Targets"),
             *(_correlation(name, one) for name, one in inspection.correlations.items()),
             *(_weights(inspection.weights) if inspection.weights is not None else ()),
         ]
@@ -56,7 +57,7 @@ def _inputs(inspection: Inspection, level: str, title: str) -> list[Drawing]:
         part = f" ({number} of {len(groups)})" if len(groups) > 1 else ""
         found.append(
             Drawing(
-                f"inputs_{level}_{number}",
+                f"targets_{number}" if level == "target" else f"inputs_{level}_{number}",
                 f"{title}: {group[0].name} to {group[-1].name}{part}" if len(group) > 1 else group[0].name,
                 figure,
                 "Training jets of each class with their event weights, normalised to 1; bands are the statistical "

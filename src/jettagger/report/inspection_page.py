@@ -13,6 +13,7 @@ from jettagger.inspection.document import to_json
 from jettagger.inspection.findings import Finding
 from jettagger.inspection.inspect import Inspection
 from jettagger.inspection.overlaps import Overlaps
+from jettagger.inspection.targets import Target
 from jettagger.inspection.words import (
     classifier_words,
     comparison_rows,
@@ -61,6 +62,7 @@ def to_html(inspection: Inspection, drawings: Sequence[Drawing], images: dict[st
         ("findings", "Findings", _findings(inspection.findings), ()),
         ("yields", "Yields", _yields(inspection), ()),
         ("inputs", "Inputs", _variables(inspection), ("inputs_",)),
+        ("targets", "Targets", _targets(inspection.targets), ("targets_",)),
         ("overlaps", "Duplicates and leakage", _overlaps(inspection.overlaps), ()),
         ("weights", "Weights", _weights(inspection), ("weights_",)),
         ("correlations", "Correlations", "", ("correlations_",)),
@@ -150,6 +152,25 @@ def _variables(inspection: Inspection) -> str:
         + '<p class="small">Missing: NaN, infinite or a listed sentinel. Values, missing, extremes, mean and standard '
         "deviation: all selected jets. Quantiles, clipped, and all figures: a random part of the jets "
         f"({escape(used)}), for particles at most {particles} jets a sample.</p>"
+    )
+
+
+def _targets(targets: Sequence[Target]) -> str:
+    if not targets:
+        return ""
+    rows = [["target", "class", "jets", "unknown", "min", "1 %", "median", "99 %", "max", "mean", "std"]]
+    for target in targets:
+        for label, variable in target.of_class.items():
+            s, q = variable.summary, variable.quantiles
+            unknown = s.nan + s.infinite
+            numbers = (s.minimum, q["0.01"], q["0.5"], q["0.99"], s.maximum, s.mean, s.std)
+            told = f"{unknown} ({unknown / max(s.values, 1):.2%})"
+            rows.append([target.name, label, str(s.values), told, *(f"{x:.4g}" for x in numbers)])
+    meant = "; ".join(f"{escape(t.name)} = {escape(t.value)} ({escape(t.loss)})" for t in targets)
+    return (
+        html_table(rows)
+        + f'<p class="small">{meant}. Unknown: NaN or infinite; such a jet does not enter that loss. Quantiles and '
+        "figures: the training jets among those that were drawn; all else: all selected jets.</p>"
     )
 
 

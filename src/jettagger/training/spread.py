@@ -117,6 +117,7 @@ def measure_spread(
         raise JettaggerError("classes: the spread is measured on scores of classes, and the config has none")
     sources, left_out = _sources(recipe)
     prepared, rows = _test_jets(recipe, say)
+    _check_ranked(recipe, prepared, rows)
     table = []
     varied: list[tuple[str, list[Varied]]] = [*((name, [name]) for name in sources), (TOGETHER, sources)]
     for source, vary in varied:
@@ -224,6 +225,17 @@ def _test_jets(recipe: Recipe, say: Callable[[str], None]) -> tuple[Prepared, ND
     extras = extras_of(recipe.data, BaselinesSection())
     prepared = prepare(recipe.data, recipe.data.data.train, role="data.train", extras=extras, say=say)
     return prepared, splits.split(prepared, recipe.data.data).test
+
+
+def _check_ranked(recipe: Recipe, prepared: Prepared, rows: NDArray[np.int64]) -> None:
+    """Raises JettaggerError, before anything is trained, for test jets among which some class has no AUC."""
+    labels_J, weights_J = prepared.labels_J[rows], prepared.weights_J[rows]
+    for c, name in enumerate(recipe.data.classes):
+        if not metrics.rankable(labels_J == c, weights_J):
+            raise JettaggerError(
+                f"data.test: the event weights of class {name}, or of the others, do not add up to more than 0 among"
+                f" {len(rows)} test jets: there is no AUC to compare"
+            )
 
 
 def _spread_of(source: str, folder: Path, prepared: Prepared, rows: NDArray[np.int64]) -> SourceSpread:

@@ -185,3 +185,31 @@ def test_bfloat16_stays_close_in_training():
     logits_BC.float().square().sum().backward()
     torch.testing.assert_close(logits_BC.float(), expected_BC, rtol=0.1, atol=0.15)
     assert all(torch.isfinite(p.grad).all() and p.grad.dtype == p.dtype for p in model.parameters())
+
+
+def gradients(model, inputs, labels_B, *, narrow):
+    copied = copy.deepcopy(model).train()
+    with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+        logits_BC = copied(inputs)
+    nn.functional.cross_entropy(logits_BC.float(), labels_B).backward()
+    return torch.cat([p.grad.flatten() for p in copied.parameters()])
+
+
+def test_gradients_in_bfloat16_are_as_good_as_those_of_the_padded_batch():
+    spec = InputSpec((), (CollectionInput("particles", NAMED, 128),))
+    config = models.config_class("p_cnn").model_validate({"dropout": 0.0})
+    model = models.build(config, spec, 3, torch.Generator().manual_seed(1))
+    inputs = jets(512, lengths=(5, 60))
+    dense = inputs.dense({"particles": 128})
+    labels_B = torch.randint(3, (512,), generator=torch.Generator().manual_seed(0))
+    exact = gradients(model, dense, labels_B, narrow=False)
+    packed, padded = ((gradients(model, x, labels_B, narrow=True) - exact).norm() for x in (inputs, dense))
+    assert packed < 1.5 * padded
+
+
+@pytest.mark.parametrize("value", [1.0, 3.0, 30.0])
+def test_a_constant_feature_of_full_jets_has_no_negative_variance(value):
+    model, inputs = build().train(), jets(64, lengths=(SLOTS, SLOTS + 1))
+    inputs.collections["particles"].features_NF[:, 3] = value
+    expected_BC = copy.deepcopy(model)(inputs.dense({"particles": SLOTS}))
+    torch.testing.assert_close(model(inputs), expected_BC, rtol=1e-3, atol=1e-3)

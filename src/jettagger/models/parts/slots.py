@@ -57,8 +57,8 @@ class Slots:
         return replace(self, x_RF=self.x_RF + other.x_RF)
 
     def mean(self) -> Tensor:
-        """Mean over all P slots, (B, F)."""
-        layout, x_RF = self.layout, self.x_RF
+        """Mean over all P slots, (B, F); summed in float32 at least."""
+        layout, x_RF = self.layout, _wide(self.x_RF)
         jet_R, slot_R = layout.places
         inside_R = (slot_R >= 0) & (slot_R < layout.slots_J[jet_R])
         into_R = torch.where(inside_R, jet_R, len(layout.slots_J))  # margins into one row more
@@ -67,7 +67,7 @@ class Slots:
         # What the tail adds behind each slot; nothing where all slots are there.
         upwards_PF = functional.pad(tail_PF.flip(0).cumsum(0).flip(0), (0, 0, 0, 1))
         padding_BF = upwards_PF.index_select(0, layout.slots_J[:-1])
-        return (sums_JF[: layout.jets] + padding_BF) / layout.total
+        return ((sums_JF[: layout.jets] + padding_BF) / layout.total).to(self.x_RF.dtype)
 
 
 def in_sequence(particles: Packed, total: int, beyond: Sequence[int]) -> Slots:
@@ -116,6 +116,11 @@ def _image(x_RF: Tensor) -> Tensor:
 
 def _rows(image_1F1R: Tensor) -> Tensor:
     return image_1F1R.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """For sums of many numbers: bfloat16 has 8 bits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def normalise(norm: BatchNorm, slots: Slots, *, rectify: bool) -> Slots:
@@ -191,9 +196,11 @@ class _Normalise(torch.autograd.Function):
         weight_F, count, mean_F, variance_F, x_RF, *kept = ctx.saved_tensors
         g_RF = torch.ops.aten.threshold_backward(g_RF, kept[0], 0) if kept else g_RF.clone()
         # What lies behind a jet's last slot is the tail's.
-        behind_B, repeated_B = layout.followers
+        behind_BF = _wide(g_RF.index_select(0, layout.followers[0]))
+        tail_EF = g_RF[layout.tail + 1 : layout.tail + 2 + layout.total]
+        tail_EF += behind_BF.new_zeros(tail_EF.shape).index_add_(0, layout.slots_J[:-1], behind_BF)
         margins_M = layout.margins
-        g_RF.index_add_(0, repeated_B, g_RF.index_select(0, behind_B)).index_fill_(0, margins_M, 0.0)
+        g_RF.index_fill_(0, margins_M, 0.0)
         # A gradient of the tail is already that of all the slots that it stands for.
         statistics = mean_F, variance_F, None, None, False, eps, [False, True, True]
         own = torch.ops.aten.native_batch_norm_backward(g_RF, x_RF, weight_F, *statistics)[1:]
@@ -214,18 +221,19 @@ def _moments(
     x_RF: Tensor, layout: Layout, dtype: torch.dtype, reduce: Reduce | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Number, mean and (biased) variance of all slots: of the jets' own, and of the tail's as often as it stands in."""
-    tail_EF, times_E = x_RF[layout.tail :].to(dtype), layout.times.to(dtype)
     margins_M = layout.margins
-    margins_MF = x_RF.index_select(0, margins_M[margins_M < layout.tail]).to(dtype)
-    like = torch.zeros_like(tail_EF[0]), torch.ones_like(tail_EF[0])
+    margins = int((margins_M < layout.tail).sum())
+    # Margins hold no slots, and are taken out again. A slot's value in them leaves no large numbers to be subtracted.
+    x_RF.index_copy_(0, margins_M, x_RF[1].expand(len(margins_M), -1))
+    tail_EF, times_E, filling_F = x_RF[layout.tail :].to(dtype), layout.times.to(dtype), x_RF[1].to(dtype)
+    like = torch.zeros_like(filling_F), torch.ones_like(filling_F)
     rows_mean_F, rows_variance_F = torch.batch_norm_update_stats(x_RF[: layout.tail], *like, 0.0)
-    number = times_E.sum().view(1) + (layout.tail - len(margins_MF))
-    both = torch.cat([number, times_E @ tail_EF + layout.tail * rows_mean_F - margins_MF.sum(0)])
+    number = times_E.sum().view(1) + (layout.tail - margins)
+    both = torch.cat([number, times_E @ tail_EF + layout.tail * rows_mean_F - margins * filling_F])
     both = both if reduce is None else reduce(both)
     count, whole_F = both[0], both[1:] / both[0]
     squares_F = layout.tail * (rows_variance_F + (rows_mean_F - whole_F).square())
-    # Margins hold no slots: they are taken out again.
-    squares_F = squares_F - (margins_MF - whole_F).square().sum(0)
+    squares_F = squares_F - margins * (filling_F - whole_F).square()
     squares_F = squares_F + times_E @ (tail_EF - whole_F).square()
     squares_F = squares_F if reduce is None else reduce(squares_F)
     return count, whole_F, squares_F / count

@@ -1,6 +1,8 @@
 """P-CNN against the published network, written down with torch's own layers."""
 
 import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -175,6 +177,61 @@ def test_statistics_are_reduced_over_ranks():
         grads.append((logits_BC.detach(), model.first.convolution.weight.grad))
     for one, two in zip(*grads, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-10)
+
+
+class SumOfThreads(torch.autograd.Function):
+    """The sum over threads that stand for ranks: see `distribution._Sum`."""
+
+    @staticmethod
+    def forward(ctx, x, meet):
+        ctx.meet = meet
+        return meet(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return ctx.meet(gradient), None
+
+
+def meeting(threads):
+    """A function that each thread calls with a tensor: it returns their sum, and fails where the shapes differ."""
+    barrier, given = threading.Barrier(threads, timeout=20), {}
+
+    def meet(x):
+        given[threading.get_ident()] = x.clone()
+        barrier.wait()
+        assert len({one.shape for one in given.values()}) == 1
+        total = torch.stack(list(given.values())).sum(0)
+        barrier.wait()
+        return total
+
+    return meet
+
+
+@pytest.mark.parametrize("shares", [(1, 2), (0, 3), (2, 1), (0, 1)])
+def test_ranks_agree_however_few_jets_one_has(shares):
+    model, inputs, meet = build().double().train(), jets(sum(shares), torch.float64), meeting(len(shares))
+    packed = inputs.collections["particles"]
+    parts = packed.lengths_B.split(shares)
+    rows = packed.features_NF.split([int(lengths_B.sum()) for lengths_B in parts])
+
+    def work(number):
+        ranked = copy.deepcopy(model)
+        for module in ranked.modules():
+            if isinstance(module, BatchNorm):
+                module.reduce = lambda x: SumOfThreads.apply(x, meet)
+        logits_BC = ranked(Inputs(None, {"particles": Packed(rows[number], parts[number])}))
+        logits_BC.square().sum().backward()
+        return logits_BC.detach(), [p.grad for p in ranked.parameters()], ranked.input_norm.running_var
+
+    with ThreadPoolExecutor(len(shares)) as pool:
+        found = list(pool.map(work, range(len(shares))))
+    logits_BC = model(inputs.dense({"particles": SLOTS}))
+    logits_BC.square().sum().backward()
+    torch.testing.assert_close(torch.cat([one[0] for one in found]), logits_BC, rtol=1e-9, atol=1e-10)
+    for p, *of_ranks in zip(model.parameters(), *(one[1] for one in found), strict=True):
+        torch.testing.assert_close(sum(of_ranks), p.grad, rtol=1e-8, atol=1e-9)
+    for one in found:
+        torch.testing.assert_close(one[2], model.input_norm.running_var, rtol=1e-9, atol=1e-10)
 
 
 def test_bfloat16_stays_close_in_training():

@@ -149,11 +149,13 @@ class Model(JetModel):
     def _pads_once(self, particles: Particles) -> TypeGuard[Packed]:
         """Whether padding is computed once for all jets.
 
-        An accelerator would wait for the lengths; and with dropout no jet's padding equals another's.
+        An accelerator would wait for the lengths; and with dropout no jet's padding equals another's. Ranks that share
+        a batch sum their statistics in the same way, however few of its jets one has.
         """
         if self.dropping or not isinstance(particles, Packed):
             return False
-        return len(particles.lengths_B) > 1 and not particles.features_NF.is_cuda
+        shared = self.training and self.input_norm.reduce is not None
+        return (shared or len(particles.lengths_B) > 1) and not particles.features_NF.is_cuda
 
     def _once(self, particles: Packed) -> Tensor:
         """(B, F) from the sequence of jets that `parts.slots` works on."""

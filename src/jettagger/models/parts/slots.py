@@ -126,7 +126,7 @@ def _wide(x: Tensor) -> Tensor:
 def normalise(norm: BatchNorm, slots: Slots, *, rectify: bool) -> Slots:
     """Batch normalisation over all P slots of all jets, [ReLU]; margins come out as they are meant.
 
-    In evaluation the running statistics are used. A batch of two slots at least is taken for granted.
+    In evaluation the running statistics are used. The variance of a single slot is 0.
     """
     running = norm.running_mean, norm.running_var, norm.num_batches_tracked
     assert running[0] is not None
@@ -141,7 +141,8 @@ def normalise(norm: BatchNorm, slots: Slots, *, rectify: bool) -> Slots:
     with torch.no_grad():
         momentum = norm.momentum or 0.0
         running[0].lerp_(mean_F.to(running[0].dtype), momentum)
-        running[1].lerp_((variance_F * (count / (count - 1))).to(running[1].dtype), momentum)
+        unbiased_F = variance_F * (count / (count - 1).clamp(min=1))
+        running[1].lerp_(unbiased_F.to(running[1].dtype), momentum)
         running[2].add_(1)
     return replace(slots, x_RF=y_RF)
 
@@ -227,7 +228,9 @@ def _moments(
     x_RF.index_copy_(0, margins_M, x_RF[1].expand(len(margins_M), -1))
     tail_EF, times_E, filling_F = x_RF[layout.tail :].to(dtype), layout.times.to(dtype), x_RF[1].to(dtype)
     like = torch.zeros_like(filling_F), torch.ones_like(filling_F)
-    rows_mean_F, rows_variance_F = torch.batch_norm_update_stats(x_RF[: layout.tail], *like, 0.0)
+    rows_mean_F, rows_variance_F = like  # a rank may have no jets
+    if layout.jets:
+        rows_mean_F, rows_variance_F = torch.batch_norm_update_stats(x_RF[: layout.tail], *like, 0.0)
     number = times_E.sum().view(1) + (layout.tail - margins)
     both = torch.cat([number, times_E @ tail_EF + layout.tail * rows_mean_F - margins * filling_F])
     both = both if reduce is None else reduce(both)

@@ -54,7 +54,7 @@ def test_the_command_writes_page_numbers_and_figures(command, folder, tmp_path):
     ):
         assert heading in words
     assert "data and QCD" in words
-    assert "width = jet_tau2 (mse). Unknown: NaN or infinite" in words
+    assert "width = jet_tau2 (mse). A jet for which one is NaN or infinite does not enter its loss." in words
     figures = {path.name for path in (output / "figures").iterdir()}
     stems = {name.partition(".")[0] for name in figures}
     assert {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf")} == figures

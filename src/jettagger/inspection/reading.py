@@ -31,6 +31,7 @@ from jettagger.inspection.overlaps import Marks
 from jettagger.inspection.sides import SIDES, folds_of, side_of, split_faults
 from jettagger.inspection.statistics import Statistics, means
 from jettagger.inspection.survey import SurveyedFile
+from jettagger.inspection.targets import raw_targets
 from jettagger.inspection.terms import (
     Term,
     branches_of,
@@ -153,7 +154,8 @@ class Walk:
         if file.role == "against":
             self._take(file, counter, self._unlabelled(jets, chunk.start, file))
         else:
-            self._take(file, counter, self._labelled(chunk, file))
+            targets = raw_targets(self._config, columns, namespace, len(jets))
+            self._take(file, counter, self._labelled(chunk, file)._replace(targets=targets))
 
     def _looked_at(self, file: SurveyedFile, jets: Jets) -> list[str]:
         """The branches that expressions use, and the one that tells the events apart."""
@@ -186,7 +188,7 @@ class Walk:
             table.inputs,
             table.spectators,
             table.extras,
-            table.targets,
+            {},
             fingerprints(table.inputs, table.spectators, len(table.labels_J)),
         )
 

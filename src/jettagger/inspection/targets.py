@@ -4,8 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from jettagger.data.columns import Columns
 from jettagger.data.schema import DataConfig
+from jettagger.data.values import float32, numbers
+from jettagger.expressions import Namespace, parse
 from jettagger.inspection.findings import Findings
 from jettagger.inspection.inputs import MANY_MISSING, Variable, is_sentinel, quantiles, share
 from jettagger.inspection.kept import Kept
@@ -22,7 +26,20 @@ class Target(NamedTuple):
     """Its expression."""
     loss: str
     of_class: dict[str, Variable]
-    """Over all selected jets with labels; where there are no classes, of `jets`. What is not finite counts as NaN."""
+    """Over all selected jets with labels; where there are no classes, of `jets`."""
+
+
+def raw_targets(
+    config: DataConfig, columns: Columns, namespace: Namespace, jets: int
+) -> dict[str, NDArray[np.float32]]:
+    """The targets of the selected jets of a chunk, with the infinite values that a training takes for unknown."""
+    if not config.targets:
+        return {}
+    selected_J = columns.selected(namespace, jets)
+    values = numbers(
+        namespace, {name: parse(one.value) for name, one in config.targets.items()}, "targets", jets
+    )
+    return {name: float32(values_J)[selected_J] for name, values_J in values.items()}
 
 
 def targets(

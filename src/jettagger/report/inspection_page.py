@@ -158,18 +158,19 @@ def _variables(inspection: Inspection) -> str:
 def _targets(targets: Sequence[Target]) -> str:
     if not targets:
         return ""
-    rows = [["target", "class", "jets", "unknown", "min", "1 %", "median", "99 %", "max", "mean", "std"]]
+    rows = [
+        ["target", "class", "jets", "NaN", "infinite", "min", "1 %", "median", "99 %", "max", "mean", "std"]
+    ]
     for target in targets:
         for label, variable in target.of_class.items():
             s, q = variable.summary, variable.quantiles
-            unknown = s.nan + s.infinite
             numbers = (s.minimum, q["0.01"], q["0.5"], q["0.99"], s.maximum, s.mean, s.std)
-            told = f"{unknown} ({unknown / max(s.values, 1):.2%})"
-            rows.append([target.name, label, str(s.values), told, *(f"{x:.4g}" for x in numbers)])
+            unknown = (f"{count} ({count / max(s.values, 1):.2%})" for count in (s.nan, s.infinite))
+            rows.append([target.name, label, str(s.values), *unknown, *(f"{x:.4g}" for x in numbers)])
     meant = "; ".join(f"{escape(t.name)} = {escape(t.value)} ({escape(t.loss)})" for t in targets)
     return (
         html_table(rows)
-        + f'<p class="small">{meant}. Unknown: NaN or infinite; such a jet does not enter that loss. Quantiles and '
+        + f'<p class="small">{meant}. A jet for which one is NaN or infinite does not enter its loss. Quantiles and '
         "figures: the training jets among those that were drawn; all else: all selected jets.</p>"
     )
 

@@ -27,9 +27,6 @@ def test_a_failure_is_read_as_it_was_written(tmp_path):
     (folder / outcome.RESULT).write_text("{}")
     assert outcome.has_ended(folder)
     assert outcome.read_failure(folder) is None
-    (folder / outcome.RESULT).unlink()
-    outcome.clear_failure(folder)
-    assert outcome.read_failure(folder) is None
 
 
 def test_a_damaged_failure_is_an_error(tmp_path):

@@ -159,8 +159,3 @@ def read_failure(folder: Path) -> MemberFailure | None:
         return MemberFailure(**stored)
     except (OSError, TypeError, ValueError) as error:
         raise JettaggerError(f"{path} cannot be read: {error}") from error
-
-
-def clear_failure(folder: Path) -> None:
-    """Forgets a failure, before the member is trained again."""
-    (folder / FAILED).unlink(missing_ok=True)

@@ -52,10 +52,20 @@ class Layout:
         return int(self.firsts[-1]) - 1
 
     @cached_property
+    def inside(self) -> Tensor:
+        """(R,) bool, whether a row holds a slot."""
+        jet_R, slot_R = self.places
+        return (slot_R >= 0) & (slot_R < self.slots_J[jet_R])
+
+    @cached_property
+    def computed(self) -> int:
+        """Slots of jets that lie in the sequence, the tail's left out; the tail stands for the others."""
+        return int(self.slots_J[:-1].sum())
+
+    @cached_property
     def margins(self) -> Tensor:
         """(M,) rows that hold no slot."""
-        jet_R, slot_R = self.places
-        return ((slot_R < 0) | (slot_R >= self.slots_J[jet_R])).nonzero().squeeze(1)
+        return (~self.inside).nonzero().squeeze(1)
 
     @cached_property
     def zeros(self) -> Tensor:
@@ -63,7 +73,7 @@ class Layout:
         jet_R, slot_R = self.places
         slots_R = self.slots_J[jet_R]
         behind_R = (slot_R == slots_R) & (slots_R < self.total)
-        return (((slot_R < 0) | (slot_R >= slots_R)) & ~behind_R).nonzero().squeeze(1)
+        return (~(self.inside | behind_R)).nonzero().squeeze(1)
 
     @cached_property
     def followers(self) -> tuple[Tensor, Tensor]:

@@ -59,9 +59,8 @@ class Slots:
     def mean(self) -> Tensor:
         """Mean over all P slots, (B, F); summed in float32 at least."""
         layout, x_RF = self.layout, _wide(self.x_RF)
-        jet_R, slot_R = layout.places
-        inside_R = (slot_R >= 0) & (slot_R < layout.slots_J[jet_R])
-        into_R = torch.where(inside_R, jet_R, len(layout.slots_J))  # margins into one row more
+        jet_R, _ = layout.places
+        into_R = torch.where(layout.inside, jet_R, len(layout.slots_J))  # margins into one row more
         sums_JF = x_RF.new_zeros(len(layout.slots_J) + 1, x_RF.shape[1]).index_add(0, into_R, x_RF)
         tail_PF = x_RF[layout.tail + 1 : layout.tail + 1 + layout.total]
         # What the tail adds behind each slot; nothing where all slots are there.
@@ -223,7 +222,7 @@ def _moments(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Number, mean and (biased) variance of all slots: of the jets' own, and of the tail's as often as it stands in."""
     margins_M = layout.margins
-    margins = int((margins_M < layout.tail).sum())
+    margins = layout.tail - layout.computed
     # Margins hold no slots, and are taken out again. A slot's value in them leaves no large numbers to be subtracted.
     x_RF.index_copy_(0, margins_M, x_RF[1].expand(len(margins_M), -1))
     tail_EF, times_E, filling_F = x_RF[layout.tail :].to(dtype), layout.times.to(dtype), x_RF[1].to(dtype)
@@ -231,7 +230,7 @@ def _moments(
     rows_mean_F, rows_variance_F = like  # a rank may have no jets
     if layout.jets:
         rows_mean_F, rows_variance_F = torch.batch_norm_update_stats(x_RF[: layout.tail], *like, 0.0)
-    number = times_E.sum().view(1) + (layout.tail - margins)
+    number = times_E.sum().view(1) + layout.computed
     both = torch.cat([number, times_E @ tail_EF + layout.tail * rows_mean_F - margins * filling_F])
     both = both if reduce is None else reduce(both)
     count, whole_F = both[0], both[1:] / both[0]

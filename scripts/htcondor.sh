@@ -33,8 +33,8 @@ while [ "$told" = yes ] && (( status > 128 )); do  # the signal ended the waitin
     wait "$child" || status=$?
 done
 trap - TERM USR1
-if (( status > 128 )) && [ "$asked" = yes ]; then
-    status=75  # asked to stop before it could do so by itself
+if (( status < 0 || status > 128 )) && [ "$asked" = yes ]; then
+    status=75  # asked to stop before it could do so by itself, or its end was missed
 elif (( status > 128 )); then
     echo "$(date -Is) killed by signal $(( status - 128 ))" | tee -a "$ended.killed"
     if (( $(wc -l < "$ended.killed") <= 3 )); then status=75; fi

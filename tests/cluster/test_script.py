@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from plans import plan
 
-from jettagger.cluster import htcondor, slurm
+from jettagger.cluster import htcondor, script, slurm
 from jettagger.cluster.script import quoted
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -53,8 +53,8 @@ def started(folder, end, *, members=1, backend=slurm, state="RUNNING", task="0",
     (folder / "end").write_text(end)
     (folder / "state").write_text(state)
     (folder / "begun").unlink(missing_ok=True)
-    script = folder / "train.sh"
-    script.write_text(text)
+    path = folder / "train.sh"
+    path.write_text(text)
     environment = {
         **os.environ,
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
@@ -64,7 +64,7 @@ def started(folder, end, *, members=1, backend=slurm, state="RUNNING", task="0",
         **variables,
     }
     return subprocess.Popen(
-        ["bash", str(script), task, "7"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ["bash", str(path), task, "7"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 
@@ -142,6 +142,19 @@ def test_signals_reach_the_training_and_its_end_is_waited_for(folder, backend, n
     name = number.name.removeprefix("SIG")
     assert (folder / "signals").read_text().splitlines() == [name]
     assert not (folder / "run" / "jobs" / "train.killed").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "means"), [("yes", -1, 75), ("yes", 143, 75), ("yes", 2, 2), ("no", 1, 1)]
+)
+def test_an_end_that_bash_missed_while_it_was_told_to_stop_starts_again(tmp_path, asked, status, means):
+    """Its `wait` gives -1 if the signal comes as the child ends, which it does once in some hundred times."""
+    lines = [
+        f"asked={asked} status={status} ended={quoted(tmp_path / 'train')}",
+        *script.restarts(plan(tmp_path)),
+    ]
+    subprocess.run(["bash", "-euo", "pipefail", "-c", "\n".join(lines)], check=True)
+    assert (tmp_path / "train.status").read_text() == f"{means}\n"
 
 
 def test_htcondor_interrupts_before_its_wall_time(folder):

@@ -67,10 +67,14 @@ def launch(plan: Plan, setting: list[str], launcher: str) -> list[str]:
 
 
 def restarts(plan: Plan) -> list[str]:
-    """Turns a kill into status 75, as long as there are restarts; writes the status down."""
+    """Turns a kill into status 75, as long as there are restarts; writes the status down.
+
+    A signal at the moment at which the child ends leaves bash's `wait` without its status: -1. The command started
+    again finds what is done, so that also is a 75.
+    """
     return [
-        'if (( status > 128 )) && [ "$asked" = yes ]; then',
-        f"    status={AGAIN}  # asked to stop before it could do so by itself",
+        'if (( status < 0 || status > 128 )) && [ "$asked" = yes ]; then',
+        f"    status={AGAIN}  # asked to stop before it could do so by itself, or its end was missed",
         "elif (( status > 128 )); then",
         '    echo "$(date -Is) killed by signal $(( status - 128 ))" | tee -a "$ended.killed"',
         f'    if (( $(wc -l < "$ended.killed") <= {plan.section.restarts} )); then status={AGAIN}; fi',

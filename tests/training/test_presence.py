@@ -4,16 +4,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from torch.distributed import HashStore
+from torch.distributed import HashStore, TCPStore
 
 from jettagger.errors import JettaggerError
 from jettagger.training.among_ranks import results_of_all
 from jettagger.training.distribution import Ranks, _Link
 from jettagger.training.outcome import Piece
-from jettagger.training.presence import ENDED, THERE, Gone, awaited, present
+from jettagger.training.presence import ENDED, THERE, TRIES, Gone, awaited, present
 
 LIMIT = 0.3
 
@@ -43,6 +44,54 @@ def test_a_rank_that_is_there_is_waited_for() -> None:
         late.start()
         assert awaited(store, {1: "topic"}, LIMIT) == {1: b"done"}
     assert time.monotonic() - began > 3 * LIMIT
+
+
+def test_a_rank_that_waits_for_the_store_is_there() -> None:
+    minute = timedelta(seconds=60)
+    server = TCPStore("127.0.0.1", 0, None, True, minute, wait_for_workers=False)
+    client = TCPStore("127.0.0.1", server.port, None, False, minute)
+    with present(client, 1, LIMIT):
+        waiting = threading.Thread(target=client.get, args=("late",))
+        waiting.start()
+        time.sleep(LIMIT)
+        before, until = server.add(f"{THERE}/1", 0), time.monotonic() + 20
+        while (beats := server.add(f"{THERE}/1", 0)) < before + 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert waiting.is_alive()
+        server.set("late", "")
+        waiting.join()
+    assert beats >= before + 2
+
+
+class Faulty:
+    """A store of which so many additions in a row fail."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.calls, self.beats = failures, 0, 0
+
+    def clone(self) -> "Faulty":
+        return self
+
+    def set_timeout(self, timeout: timedelta) -> None:
+        assert timeout <= timedelta(seconds=LIMIT)
+
+    def add(self, key: str, amount: int) -> None:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise RuntimeError("connection reset")
+        self.beats += amount
+
+
+@pytest.mark.parametrize(("failures", "alive"), [(TRIES - 1, True), (1000, False)])
+def test_a_beat_that_fails_is_tried_again(failures: int, alive: bool) -> None:
+    store, until = Faulty(failures), time.monotonic() + 20
+    with present(store, 1, LIMIT):
+        [thread] = [one for one in threading.enumerate() if one.name == "presence"]
+        while thread.is_alive() and store.beats < TRIES + 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert thread.is_alive() == alive
+    assert (store.beats >= TRIES + 2) == alive
+    assert alive or store.calls == TRIES
 
 
 def test_one_that_falls_silent_is_lost() -> None:

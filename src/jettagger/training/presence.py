@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import NamedTuple
 
 from torch.distributed import Store  # type: ignore[attr-defined]
@@ -14,6 +15,8 @@ BEATS = 10
 """How often a rank says that it is there, at least, in the time after which a silent one is taken for lost."""
 BEAT_SECONDS = 5.0
 """Longest time between two of them."""
+TRIES = 5
+"""So many beats in a row may fail before the store is taken to be gone."""
 THERE, ENDED = "jettagger/there", "jettagger/ended"
 """Beginnings of the names in the store under which a rank counts its beats, and says that it ended with an error."""
 
@@ -33,14 +36,22 @@ class Gone(NamedTuple):
 def present(store: Store, rank: int, limit: float) -> Generator[None, None, None]:
     """While the body runs a thread says that this rank is there; it is taken for lost after `limit` (s) of silence.
 
-    The thread goes on where the body stands still: only the end of the process silences it.
+    The thread goes on where the body stands still, or waits for the store: it has a connection of its own. Only the
+    end of the process silences it, or the end of rank 0, with which the store is gone.
     """
     over = threading.Event()
+    pause = min(limit / BEATS, BEAT_SECONDS)
 
     def beat() -> None:
-        with suppress(RuntimeError):  # the store is gone where rank 0 is
-            while not over.wait(min(limit / BEATS, BEAT_SECONDS)):
-                store.add(f"{THERE}/{rank}", 1)
+        last, own, failed = store, None, 0
+        while failed < TRIES and not over.wait(pause):
+            try:
+                if own is None:
+                    own = last = _connected_anew(last, pause)
+                own.add(f"{THERE}/{rank}", 1)
+                failed = 0
+            except RuntimeError:
+                own, failed = None, failed + 1
 
     thread = threading.Thread(target=beat, name="presence", daemon=True)
     thread.start()
@@ -53,6 +64,16 @@ def present(store: Store, rank: int, limit: float) -> Generator[None, None, None
     finally:
         over.set()
         thread.join(BEAT_SECONDS)
+
+
+def _connected_anew(store: Store, seconds: float) -> Store:
+    """The same store over another connection, which gives up after so many seconds: a call that waits for an answer
+    holds all others of its connection."""
+    if not hasattr(store, "clone"):  # torch before it had that
+        return store
+    other: Store = store.clone()
+    other.set_timeout(timedelta(seconds=seconds))
+    return other
 
 
 def awaited(store: Store, topics: Mapping[int, str], limit: float) -> dict[int, bytes | Gone]:

@@ -12,9 +12,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "jettagger"
 
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors",),  # imported by all
-    ("advice", "files", "kinematics", "randomness", "schema", "yaml_source"),
+    ("files", "kinematics", "randomness", "schema", "yaml_source"),
     ("metrics",),  # draws its bootstrap replicas from randomness
-    ("batch", "expressions", "outputs"),
+    ("advice", "batch", "expressions", "outputs"),  # advice judges figures by their range in metrics
     ("data", "models"),
     ("uncertainty",),
     ("baselines", "tagger"),

@@ -349,6 +349,9 @@ def test_negative_weights_may_bring_an_auc_out_of_its_range_and_it_is_said():
     assert metrics.beyond("NLL", -0.25, 0.0, np.inf).startswith("NLL is -0.25, below 0: negative")
     for value in (0.0, 1.0, 1 + 1e-12, -1e-12, np.nan):
         assert metrics.beyond("AUC", value) is None
+    figures = [-0.1, 0.0, 1 + 1e-12, 1 + 1e-6, np.nan]
+    assert metrics.outside(figures).tolist() == [metrics.beyond("AUC", one) is not None for one in figures]
+    assert metrics.outside(figures).tolist() == [True, False, False, True, False]
 
 
 @pytest.mark.parametrize("weights_N", [[1.0, -2, 1], [1, 1, 0], [1, 1, -1]])

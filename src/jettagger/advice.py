@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jettagger import metrics
+
 Epoch = Mapping[str, float | None]
 """One epoch of a training: `epoch` (from 1), `train_loss`, `validation_loss`, and what else was recorded: `lr`,
 `gradient_norm`, `clipped`, `auc`, `accuracy`."""
@@ -24,7 +26,6 @@ _SLOW = 0.25
 _STRAIGHT = 0.7
 _CLIPPED = 0.9
 _SHAKY = 0.05
-_ROUNDING = 1e-9
 
 
 class Advice(NamedTuple):
@@ -259,7 +260,7 @@ def _beyond(history: Sequence[Epoch]) -> Advice | None:
     parts = []
     for key, name in (("auc", "AUC"), ("accuracy", "accuracy")):
         values = _column(history, key)
-        outside = values[(values < -_ROUNDING) | (values > 1 + _ROUNDING)]
+        outside = values[metrics.outside(values)]
         if len(outside):
             worst = float(outside[np.abs(outside - 0.5).argmax()])
             parts.append(f"the {name} in {len(outside)} of {len(values)} epochs (such as {worst:.4g})")

@@ -77,9 +77,15 @@ def effective_entries(weights_N: ArrayLike) -> float:
     return float(weights_N.sum()) ** 2 / squares if squares > 0 else 0.0
 
 
+def outside(values: ArrayLike, low: float = 0.0, high: float = 1.0) -> Bools:
+    """Which figures lie outside [low, high], by more than rounding; NaN does not."""
+    values = np.asarray(values, np.float64)
+    return (values < low - _ROUNDING) | (values > high + _ROUNDING)
+
+
 def beyond(name: str, value: float, low: float = 0.0, high: float = 1.0) -> str | None:
     """What is to be said of a figure that event weights of one sign keep within [low, high]; None where it is."""
-    if not (value < low - _ROUNDING or value > high + _ROUNDING):
+    if not outside(value, low, high):
         return None
     limits = f"outside {low:g} to {high:g}" if np.isfinite(high) else f"below {low:g}"
     return (

@@ -671,7 +671,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=150, deadline=5000)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_no_text_ends_in_a_traceback(data: st.DataObject) -> None:
     lines = VALID.splitlines()
@@ -716,7 +716,7 @@ def _places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 PLACES = _places(yaml.safe_load(VALID))
 
 
-@settings(max_examples=150, deadline=5000)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(PLACES), VALUES)
 @example(("format",), float("nan"))
 @example(("model", "widths", 1), 360177625)

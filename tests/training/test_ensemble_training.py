@@ -276,11 +276,12 @@ def test_the_card_says_which_jets_each_member_has(
         assert one["targets"]["mass"]["scale"] == tagger.members[k].target_scale.item() > 0
         shifts.append(one["targets"]["mass"]["shift"])
     data, mass = tagger.card["data"], tagger.card["targets"]["mass"]
+    assert data["validation_jets"] == (None if source == "split" else len(sides.validation_rows))
     if source == "initialisation":
         assert data["training_jets"] == len(sides.train_rows)
         assert shifts == [mass["shift"]] * 2
     else:
-        assert data["training_jets"] is data["validation_jets"] is mass["shift"] is mass["scale"] is None
+        assert data["training_jets"] is mass["shift"] is mass["scale"] is None
         assert shifts[0] != shifts[1]
 
 

@@ -119,9 +119,14 @@ def _targets(recipe: Recipe, sides: Mapping[int | None, Sides]) -> dict[str, Any
     return found
 
 
-def _in_common(recipe: Recipe, sides: Mapping[int | None, Sides], values: Sequence[Any]) -> Any:
-    """A number of all trainings; with folds a list, fold after fold; None where each member has its own."""
-    if jets_differ(recipe):
+def _in_common(
+    recipe: Recipe, sides: Mapping[int | None, Sides], values: Sequence[Any], *, own: bool | None = None
+) -> Any:
+    """A number of all trainings; with folds a list, fold after fold; None where each member has its `own`.
+
+    By default that is where members have training jets of their own.
+    """
+    if jets_differ(recipe) if own is None else own:
         return None
     return values[0] if None in sides else list(values)
 
@@ -155,7 +160,7 @@ def _data(recipe: Recipe, sides: Mapping[int | None, Sides]) -> dict[str, Any]:
         if isinstance(recipe.data.data.validation, dict)
         else [],
         "training_jets": _in_common(recipe, sides, training),
-        "validation_jets": _in_common(recipe, sides, validation),
+        "validation_jets": _in_common(recipe, sides, validation, own="split" in recipe.ensemble.vary),
         "counts": one.train.counts,
         "skipped": [skip._asdict() for skip in dict.fromkeys((*one.train.skipped, *one.validation.skipped))],
     }

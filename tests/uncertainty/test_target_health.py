@@ -62,3 +62,13 @@ def test_far_off_is_seen_among_three_or_more():
     assert far_off(np.array([1.0, 1.3, 0.7, 1.5])).tolist() == [False] * 4, "they scatter so"
     assert far_off(np.array([1.0, np.nan, 1.0, 1.5])).tolist() == [False, False, False, True]
     assert not far_off(np.array([1.0, 9.0])).any()
+
+
+def test_negative_weights_hide_no_member_that_is_far_off():
+    # The fourth is wrong where weights are negative: with their signs its mean deviation would be the smallest.
+    weights_N = np.where(np.arange(400) % 4 == 0, -1.0, 1.0)
+    wrong_N = np.where(weights_N < 0, TRUTH_N + 40, noisy(5))
+    values = [noisy(5, seed) for seed in (1, 2, 3)] + [wrong_N]
+    deviations_M = np.array([target_health(one, TRUTH_N, weights_N).deviation for one in values])
+    assert (np.abs(wrong_N - TRUTH_N) @ weights_N) < 0 < deviations_M.min()
+    assert far_off(deviations_M).tolist() == [False, False, False, True]

@@ -21,7 +21,8 @@ class TargetHealth(NamedTuple):
     """What one member says of one target of a validation sample."""
 
     deviation: float
-    """Weighted mean of |prediction - truth|, in the target's units; NaN where it is not defined."""
+    """Mean of |prediction - truth|, weighted by |w|, in the target's units: never negative, and zero for a perfect
+    prediction alone, whatever the weights' signs. NaN where it is not defined."""
     problem: str | None
     """None, `not finite`, `constant` or `no better than a constant`."""
 
@@ -42,19 +43,17 @@ def target_health(
     # The units of a prediction are float32's.
     rounding = float(np.finfo(np.float32).eps) * float(np.abs(value_N).max(initial=0.0))
     constant = len(value_N) > 1 and np.ptp(value_N) <= max(CONSTANT * scale, rounding)
-    if not w_N.sum() > 0:
-        return TargetHealth(np.nan, "constant" if constant else None)
-    off_N = np.abs(value_N[known_N] - truth_N)
-    deviation = float(off_N @ w_N / w_N.sum())
-    if constant:
-        return TargetHealth(deviation, "constant")
+    size_N, off_N = np.abs(w_N), np.abs(value_N[known_N] - truth_N)
+    deviation = float(off_N @ size_N / size_N.sum()) if size_N.sum() > 0 else np.nan
+    if constant or not w_N.sum() > 0:
+        return TargetHealth(deviation, "constant" if constant else None)
     mean, median = float(truth_N @ w_N / w_N.sum()), float(metrics.quantile(truth_N, 0.5, w_N))
     worse = off_N**2 @ w_N >= (truth_N - mean) ** 2 @ w_N and off_N @ w_N >= np.abs(truth_N - median) @ w_N
     return TargetHealth(deviation, "no better than a constant" if worse else None)
 
 
 def far_off(deviations_M: Floats) -> NDArray[np.bool_]:
-    """Which members' deviations are far above those of the others; NaN is none."""
+    """Which members' deviations, none of them negative, are far above those of the others; NaN is none."""
     known_M = np.isfinite(deviations_M)
     if known_M.sum() < FEWEST:
         return np.zeros(len(deviations_M), bool)

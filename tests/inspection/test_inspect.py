@@ -525,3 +525,8 @@ def test_targets_without_classes_and_data_without_truth(toy):
     [tau] = found.targets
     assert list(tau.of_class) == ["jets"]
     assert tau.of_class["jets"].summary.nan == 0, "data has no truth"
+    assert {one.name for one in found.yields} == {"all"}
+    assert not found.findings
+    negative = toy.inspect("weights={event: -1 + 0 * jet_pt}").findings
+    [said] = [one.message for one in negative if one.where == "weights.event" and "'train'" in one.message]
+    assert said.startswith("event weights of 'train' sum to -")

@@ -48,9 +48,11 @@ def judge_yields(
             if asked and side not in sides:
                 findings.add("error", f"data.{side}", "no selected jet of data.train is on this side")
     for one in yields:
-        if one.name != "all" and one.side in sides and not one.jets:
+        if (one.name == "all") == bool(config.classes):
+            continue
+        if config.classes and one.side in sides and not one.jets:
             findings.add("error", f"classes.{one.name}", f"no selected jet of '{one.side}' belongs to it")
-        elif one.name != "all" and one.sum_of_weights <= 0:
+        elif one.sum_of_weights <= 0:
             where = f"classes.{one.name}" if config.classes else "weights.event"
             findings.add("error", where, f"event weights of '{one.side}' sum to {one.sum_of_weights:g}")
 

@@ -116,11 +116,11 @@ class YieldCounter:
         np.maximum.at(sums[:, 5], labels_J, weights_J)
 
     def yields(self) -> tuple[Yield, ...]:
-        """All sides, each with all its classes together first."""
-        found = []
+        """All sides, each with all its classes together first; a group without others is not told twice."""
+        found, named = [], self._classes if len(self._classes) > 1 else ()
         for side, sums in self._sums.items():
             whole = np.append(sums[:, :4].sum(0), [sums[:, 4].min(), sums[:, 5].max()])
-            for name, row in zip(("all", *self._classes), (whole, *sums), strict=True):
+            for name, row in zip(("all", *named), (whole, *sums[: len(named)]), strict=True):
                 found.append(_yield(side, name, row))
         return tuple(found)
 

@@ -12,11 +12,13 @@ from jettagger.cluster import programs
 from jettagger.cluster.submission import submit
 
 STAND_INS = {
-    "sbatch": 'echo "$@" >> "$CALLS/sbatch"; [ ! -e "$CALLS/refuse" ] || [ $(wc -l < "$CALLS/sbatch") -lt 3 ] ||'
+    "sbatch": 'echo "$@" >> "$CALLS/sbatch"; [ ! -e "$CALLS/meanwhile" ] || . "$CALLS/meanwhile";'
+    ' [ ! -e "$CALLS/refuse" ] || [ $(wc -l < "$CALLS/sbatch") -lt 3 ] ||'
     ' { echo "invalid account" >&2; exit 1; }; echo "$((100 + $(wc -l < "$CALLS/sbatch")));cluster"',
     "squeue": '[ ! -e "$CALLS/queue" ] || cat "$CALLS/queue"',
     "scancel": 'echo "$@" >> "$CALLS/scancel"; [ ! -e "$CALLS/lost" ] || { echo "no connection" >&2; exit 1; }',
-    "condor_submit_dag": 'echo "$@" >> "$CALLS/dag"; touch "$3.condor.sub"; [ ! -e "$CALLS/refuse" ] ||'
+    "condor_submit_dag": 'echo "$@" >> "$CALLS/dag"; touch "$3.condor.sub";'
+    ' [ ! -e "$CALLS/meanwhile" ] || . "$CALLS/meanwhile"; [ ! -e "$CALLS/refuse" ] ||'
     ' { echo "no such group" >&2; exit 1; }; [ ! -e "$CALLS/silent" ] || { echo done; exit; };'
     ' echo "1 job(s) submitted to cluster 55."',
     "condor_q": '[ ! -e "$CALLS/queue" ] || cat "$CALLS/queue"',
@@ -133,6 +135,43 @@ def test_a_refused_submission_leaves_an_earlier_one_as_it_was(
     assert refused.status == 2
     assert re.search(rf"refuses: (invalid account|no such group); {run} is left as it was", refused.error)
     assert files() == before
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "htcondor"])
+def test_what_jobs_that_are_alive_write_meanwhile_stays(command, calls, toy_folder, tmp_path, scheduler):
+    run = tmp_path / "run"
+    jobs = run / "jobs"
+    arguments = (
+        *("submit", toy_folder / "config.yaml", "--scheduler", scheduler, "--output", run),
+        *("--set", "ensemble.members=3"),
+    )
+    assert command(*arguments).status == 0
+    for name in ("train_0.status", "train_0.killed", "train_1.status", "prepare.status", "prepare.started"):
+        (jobs / name).write_text("75\n")
+    (calls / "meanwhile").write_text(
+        f"cd {jobs}; echo 0 > train_0.status; [ -e train_2.killed ] || echo again >> train_0.killed\n"
+        "rm -f train_1.status; touch train_1.started; echo killed > train_2.killed; touch jobs.dag.rescue001\n"
+    )
+
+    def files():
+        return {path.name: path.read_text() for path in jobs.iterdir()}
+
+    before = files()
+    (calls / "sbatch").unlink(missing_ok=True)
+    (calls / "refuse").touch()
+    refused = command(*arguments, "--again", "--set", "cluster.time=01:00")
+    assert refused.status == 2
+    assert re.search(rf"refuses: (invalid account|no such group); {run} is left as it was", refused.error)
+    written = {
+        **{"train_0.status": "0\n", "train_0.killed": "75\nagain\n", "train_1.started": ""},
+        **{"train_2.killed": "killed\n", "jobs.dag.rescue001": ""},
+    }
+    assert files() == {name: text for name, text in before.items() if name != "train_1.status"} | written
+    (calls / "refuse").unlink()
+    (calls / "meanwhile").write_text(f"echo 1 > {jobs}/train_0.status; touch {jobs}/train_1.started\n")
+    assert command(*arguments, "--again").status == 0
+    ends = {name for name in files() if name.endswith((".status", ".killed", ".started"))}
+    assert ends == {"train_0.status", "train_1.started"}
 
 
 def test_a_refused_sweep_leaves_nothing(command, calls, toy_folder, tmp_path):

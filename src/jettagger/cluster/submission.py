@@ -16,7 +16,7 @@ from jettagger.cluster.records import JobRecord, Scheduler, read_submission, wri
 from jettagger.cluster.resolved import Resolve, Resolved
 from jettagger.cluster.script import quoted
 from jettagger.cluster.sweep import PLAN, checked_points, write_sweep
-from jettagger.cluster.undo import ENDS, undone_if_refused
+from jettagger.cluster.undo import ends_forgotten, undone_if_refused
 from jettagger.errors import JettaggerError, unknown_name
 from jettagger.files import check_writable, written_aside
 
@@ -40,7 +40,7 @@ def submit(
     `again` submits beside jobs of this run that are alive.
 
     Raises JettaggerError for what is wrong with config or run before anything is written or submitted. Where the
-    scheduler refuses the jobs, the run is left as it was.
+    scheduler refuses the jobs, the run is left as it was, but for what jobs that are alive write meanwhile.
     """
     scheduler = scheduler or _found()
     run = run.absolute()
@@ -60,7 +60,8 @@ def submit(
         raise JettaggerError(
             f"{PROGRAMS[scheduler]} is not on this machine: submit from one where it is, or look with --dry-run"
         )
-    with undone_if_refused(run, run / PLAN):
+    shared = again and read_submission(run) is not None
+    with undone_if_refused(run, run / PLAN, shared=shared), ends_forgotten(plan.scripts):
         if tried is None:
             _write(plan.scripts / CONFIG, base.yaml)
         else:
@@ -68,7 +69,6 @@ def submit(
         for path, text in files.items():
             _write(path, text)
         plan.logs.mkdir(parents=True, exist_ok=True)
-        _forget_ends(plan)
         submitted: Sequence[JobRecord] = backend.submit(plan)
     submission = write_submission(plan, scheduler, submitted)
     for job in submission.jobs:
@@ -132,13 +132,6 @@ def _check_run(run: Path, scheduler: Scheduler, *, sweep: bool, again: bool) -> 
         raise JettaggerError(
             f"{run} has jobs that are alive ({shown}{more}): wait, cancel them, or say --again to submit beside them"
         )
-
-
-def _forget_ends(plan: Plan) -> None:
-    """Removes how tasks of an earlier submission ended, and how often they were killed."""
-    for suffix in ENDS:
-        for path in plan.scripts.glob(f"*{suffix}"):
-            path.unlink()
 
 
 def _write(path: Path, text: str) -> None:

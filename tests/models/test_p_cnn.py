@@ -1,6 +1,7 @@
 """P-CNN against the published network, written down with torch's own layers."""
 
 import copy
+import statistics
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -253,15 +254,21 @@ def gradients(model, inputs, labels_B, *, narrow):
 
 
 def test_gradients_in_bfloat16_are_as_good_as_those_of_the_padded_batch():
+    """For most weights: where rounding switches off a ReLU of the padding, all jets differ, in either form."""
     spec = InputSpec((), (CollectionInput("particles", NAMED, 128),))
     config = models.config_class("p_cnn").model_validate({"dropout": 0.0})
-    model = models.build(config, spec, 3, torch.Generator().manual_seed(1))
     inputs = jets(512, lengths=(5, 60))
     dense = inputs.dense({"particles": 128})
     labels_B = torch.randint(3, (512,), generator=torch.Generator().manual_seed(0))
-    exact = gradients(model, dense, labels_B, narrow=False)
-    packed, padded = ((gradients(model, x, labels_B, narrow=True) - exact).norm() for x in (inputs, dense))
-    assert packed < 1.5 * padded
+    ratios = []
+    for seed in range(5):
+        model = models.build(config, spec, 3, torch.Generator().manual_seed(seed))
+        exact = gradients(model, dense, labels_B, narrow=False)
+        packed, padded = (
+            (gradients(model, x, labels_B, narrow=True) - exact).norm() for x in (inputs, dense)
+        )
+        ratios.append(float(packed / padded))
+    assert statistics.median(ratios) < 1.2, ratios
 
 
 @pytest.mark.parametrize("value", [1.0, 3.0, 30.0])

@@ -225,6 +225,14 @@ def test_a_copy_that_diverges_leaves_the_others(tmp_path: Path) -> None:
     assert scan.document()["losses"][1] is None
 
 
+def test_the_start_is_the_loss_that_all_copies_share(tmp_path: Path) -> None:
+    """Not that of a copy whose loss rises at once, but does not end."""
+    first = next(losses_of_steps(training(tmp_path), 60))
+    scan = side_by_side_scan(training(tmp_path), ScanRange(1e-3, 100.0, 60), 6)
+    assert scan.smoothed_S[-1] > 2 * first
+    assert f", from {first:.4g})" in scan.suggestion.reason
+
+
 def test_what_cannot_be_scanned_side_by_side(tmp_path: Path) -> None:
     with pytest.raises(JettaggerError, match="--side-by-side 1: two rates at least"):
         side_by_side_scan(training(tmp_path), ScanRange(), 1)

@@ -18,7 +18,6 @@ from jettagger.randomness import key
 from jettagger.training.device import threads
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.rate_finder import (
-    FEWEST,
     RateScan,
     RunningMean,
     ScanRange,
@@ -49,7 +48,7 @@ def side_by_side_scan(training: Training, chosen: ScanRange, copies: int) -> Rat
             for mean, loss in zip(means, together.step(batch), strict=True):
                 mean.add(loss)
     smoothed_M = np.array([mean.history[-1] for mean in means])
-    starts = [mean.history[FEWEST - 1] for mean in means if math.isfinite(mean.history[FEWEST - 1])]
+    start = means[0].history[0]  # of all: with the same weights, before the first step
     lost = int((~np.isfinite(smoothed_M)).sum())
     return RateScan(
         rates_M,
@@ -58,7 +57,7 @@ def side_by_side_scan(training: Training, chosen: ScanRange, copies: int) -> Rat
         True,
         chosen.steps,
         f"{copies} copies made {chosen.steps} steps each" + (f", {lost} of them diverged" if lost else ""),
-        suggest_of_copies(rates_M, smoothed_M, max(starts, default=math.nan)),
+        suggest_of_copies(rates_M, smoothed_M, start),
     )
 
 

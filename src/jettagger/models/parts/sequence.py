@@ -8,7 +8,8 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from jettagger.models.parts.along_rows import PIECES
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Layout:
         return (slot_R >= 0) & (slot_R < self.slots_J[jet_R])
 
     @cached_property
+    def owners(self) -> Tensor:
+        """(R,) of each row the jet, the tail being the last; J, which is none, of margins."""
+        return torch.where(self.inside, self.places[0], len(self.slots_J))
+
+    @cached_property
     def computed(self) -> int:
         """Slots of jets that lie in the sequence, the tail's left out; the tail stands for the others."""
         return int(self.slots_J[:-1].sum())
@@ -83,9 +89,8 @@ class Layout:
 
     @cached_property
     def times(self) -> Tensor:
-        """How many slots of jets each of the tail's rows stands for; none for its margins."""
-        left_out_P = self.slots_J[:-1].bincount(minlength=self.total + 1).cumsum(0)[:-1]
-        return functional.pad(left_out_P, (1, self.rows - self.tail - 1 - self.total))
+        """(P,) how many jets each of the tail's slots stands for."""
+        return self.slots_J[:-1].bincount(minlength=self.total + 1).cumsum(0)[:-1]
 
     @cached_property
     def places(self) -> tuple[Tensor, Tensor]:
@@ -96,6 +101,6 @@ class Layout:
 
 
 def _rounded(rows: int) -> int:
-    """The next of few numbers, at most 1/16 higher: oneDNN compiles a convolution for every size that is new to it."""
-    step = 1 << max(rows.bit_length() - 5, 1)
+    """The next of few numbers, at most 1/32 higher: oneDNN compiles a convolution for every size that is new to it."""
+    step = max(1 << max(rows.bit_length() - 6, 0), PIECES)
     return -(-rows // step) * step

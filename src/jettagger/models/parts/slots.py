@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from jettagger.batch import Packed
+from jettagger.models.parts.along_rows import convolve_rows, image, rows
 from jettagger.models.parts.layers import BatchNorm
 from jettagger.models.parts.sequence import Layout
 
@@ -58,15 +59,8 @@ class Slots:
 
     def mean(self) -> Tensor:
         """Mean over all P slots, (B, F); summed in float32 at least."""
-        layout, x_RF = self.layout, _wide(self.x_RF)
-        jet_R, _ = layout.places
-        into_R = torch.where(layout.inside, jet_R, len(layout.slots_J))  # margins into one row more
-        sums_JF = x_RF.new_zeros(len(layout.slots_J) + 1, x_RF.shape[1]).index_add(0, into_R, x_RF)
-        tail_PF = x_RF[layout.tail + 1 : layout.tail + 1 + layout.total]
-        # What the tail adds behind each slot; nothing where all slots are there.
-        upwards_PF = functional.pad(tail_PF.flip(0).cumsum(0).flip(0), (0, 0, 0, 1))
-        padding_BF = upwards_PF.index_select(0, layout.slots_J[:-1])
-        return ((sums_JF[: layout.jets] + padding_BF) / layout.total).to(self.x_RF.dtype)
+        mean_BF: Tensor = _Mean.apply(self.layout, self.x_RF)  # type: ignore[no-untyped-call]
+        return mean_BF
 
 
 def in_sequence(particles: Packed, total: int, beyond: Sequence[int]) -> Slots:
@@ -92,29 +86,20 @@ def in_sequence(particles: Packed, total: int, beyond: Sequence[int]) -> Slots:
 
 def convolve(convolution: nn.Conv2d, slots: Slots) -> Slots:
     """A convolution over three neighbours, of every slot or of every second; margins hold anything afterwards."""
-    image_1F1R = _image(slots.x_RF)
-    weight, bias_G = convolution.weight, convolution.bias
+    weight, bias_G, training = convolution.weight, convolution.bias, convolution.training
     if convolution.stride[1] == 1:
-        return replace(slots, x_RF=_rows(functional.conv2d(image_1F1R, weight, bias_G, padding=(0, 1))))
-    return slots.halved(_rows(functional.conv2d(image_1F1R, weight, bias_G, stride=(1, 2))))
+        return replace(slots, x_RF=convolve_rows(slots.x_RF, weight, bias_G, training=training))
+    return slots.halved(rows(functional.conv2d(image(slots.x_RF), weight, bias_G, stride=(1, 2))))
 
 
 def map_linearly(convolution: nn.Conv2d, slots: Slots) -> Slots:
     """A convolution over one slot, of every slot or of every second, without bias."""
+    weight, training = convolution.weight, convolution.training
     if convolution.stride[1] == 1:
-        return replace(slots, x_RF=_rows(functional.conv2d(_image(slots.x_RF), convolution.weight)))
+        return replace(slots, x_RF=convolve_rows(slots.x_RF, weight, None, training=training))
     second_RF = slots.x_RF.view(-1, 2, slots.x_RF.shape[1])[:, 1].contiguous()
-    half = slots.halved(_rows(functional.conv2d(_image(second_RF), convolution.weight)))
+    half = slots.halved(rows(functional.conv2d(image(second_RF), weight)))
     return replace(half, x_RF=half.x_RF.index_fill(0, half.layout.zeros, 0.0))
-
-
-def _image(x_RF: Tensor) -> Tensor:
-    """The sequence as an image of one row, (1, F, 1, R), features innermost as convolutions are quickest on."""
-    return x_RF.view(1, 1, *x_RF.shape).permute(0, 3, 1, 2)
-
-
-def _rows(image_1F1R: Tensor) -> Tensor:
-    return image_1F1R.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -157,14 +142,42 @@ def _apply(
     rectify: bool,
 ) -> Tensor:
     """(x - mean) / σ · weight + bias [ReLU], with margins: 0 before the first slot, the tail's after the last."""
-    scale_F = torch.rsqrt(variance_F + eps) * weight_F
-    shift_F = bias_F - mean_F * scale_F
-    y_RF = torch.addcmul(shift_F.to(x_RF.dtype), x_RF, scale_F.to(x_RF.dtype))
+    y_RF = functional.batch_norm(x_RF, mean_F, variance_F, weight_F, bias_F, training=False, eps=eps)
     behind_B, repeated_B = layout.followers
     y_RF.index_fill_(0, layout.zeros, 0.0)
     y_RF.index_copy_(0, behind_B, y_RF.index_select(0, repeated_B))
     # Last of all: autograd keeps what it gives, which may not change afterwards.
     return y_RF.relu_() if rectify else y_RF
+
+
+class _Mean(torch.autograd.Function):
+    """Mean over all P slots of each jet, of which the tail stands for those that are left out."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Layout, Tensor], output: Tensor) -> None:
+        ctx.layout = inputs[0]
+
+    @staticmethod
+    def forward(layout: Layout, x_RF: Tensor) -> Tensor:
+        jets, features = layout.jets, x_RF.shape[1]
+        wide = torch.promote_types(x_RF.dtype, torch.float32)
+        sums_JF = x_RF.new_zeros((jets + 2, features), dtype=wide).index_add_(0, layout.owners, x_RF.to(wide))
+        tail_PF = x_RF[layout.tail + 1 : layout.tail + 1 + layout.total].to(wide)
+        # What the tail adds behind each slot; nothing where all slots are there.
+        upwards_PF = functional.pad(tail_PF.flip(0).cumsum(0).flip(0), (0, 0, 0, 1))
+        sums_BF = sums_JF[:jets] + upwards_PF.index_select(0, layout.slots_J[:-1])
+        return (sums_BF / layout.total).to(x_RF.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g_BF: Tensor) -> tuple[None, Tensor]:
+        layout: Layout = ctx.layout
+        g_BF = g_BF / layout.total
+        g_RF = functional.pad(g_BF, (0, 0, 0, 2)).index_select(0, layout.owners)
+        # Each slot of the tail has the gradients of all the jets that lack it.
+        left_out_PF = _wide(g_BF).new_zeros(layout.total + 1, g_BF.shape[1])
+        left_out_PF.index_add_(0, layout.slots_J[:-1], _wide(g_BF))
+        g_RF[layout.tail + 1 : layout.tail + 1 + layout.total] = left_out_PF.cumsum(0)[:-1]
+        return None, g_RF
 
 
 class _Normalise(torch.autograd.Function):
@@ -208,12 +221,13 @@ class _Normalise(torch.autograd.Function):
         sums_2F = own_2F if reduce is None else reduce(own_2F)
         rate_F = torch.rsqrt(variance_F + eps)
         scale_F = rate_F * weight_F
-        slope_F = -scale_F * rate_F * sums_2F[0] / count
-        level_F = -scale_F * sums_2F[1] / count - slope_F * mean_F
-        scale_F, slope_F, level_F = (x_F.to(x_RF.dtype) for x_F in (scale_F, slope_F, level_F))
-        d_RF = torch.addcmul(level_F, x_RF, slope_F)
-        d_RF[layout.tail :] *= layout.times.unsqueeze(1)
-        d_RF.addcmul_(g_RF, scale_F).index_fill_(0, margins_M, 0.0)
+        shares_2F = sums_2F * (scale_F / -count)
+        slope_F = shares_2F[0] * rate_F
+        level_F = torch.addcmul(shares_2F[1], slope_F, mean_F, value=-1)
+        plain = torch.zeros_like(slope_F), torch.ones_like(slope_F)
+        d_RF = functional.batch_norm(x_RF, *plain, slope_F, level_F, training=False, eps=0.0)
+        d_RF[layout.tail + 1 : layout.tail + 1 + layout.total] *= layout.times.unsqueeze(1)
+        d_RF.addcmul_(g_RF, scale_F.to(g_RF.dtype)).index_fill_(0, margins_M, 0.0)
         return None, d_RF, own_2F[0], own_2F[1]
 
 
@@ -225,17 +239,19 @@ def _moments(
     margins = layout.tail - layout.computed
     # Margins hold no slots, and are taken out again. A slot's value in them leaves no large numbers to be subtracted.
     x_RF.index_copy_(0, margins_M, x_RF[1].expand(len(margins_M), -1))
-    tail_EF, times_E, filling_F = x_RF[layout.tail :].to(dtype), layout.times.to(dtype), x_RF[1].to(dtype)
-    like = torch.zeros_like(filling_F), torch.ones_like(filling_F)
+    like = x_RF.new_zeros(x_RF.shape[1], dtype=dtype), x_RF.new_ones(x_RF.shape[1], dtype=dtype)
     rows_mean_F, rows_variance_F = like  # a rank may have no jets
     if layout.jets:
         rows_mean_F, rows_variance_F = torch.batch_norm_update_stats(x_RF[: layout.tail], *like, 0.0)
-    number = times_E.sum().view(1) + layout.computed
-    both = torch.cat([number, times_E @ tail_EF + layout.tail * rows_mean_F - margins * filling_F])
+    tail_PF = x_RF[layout.tail + 1 : layout.tail + 1 + layout.total].to(dtype)
+    # Mean of the jets' rows, what their margins hold, and the tail's slots: each so many times.
+    values_EF = torch.cat([rows_mean_F.unsqueeze(0), x_RF[1:2].to(dtype), tail_PF])
+    times_E = functional.pad(layout.times.to(dtype), (2, 0))
+    times_E[0], times_E[1] = layout.tail, -margins
+    number = times_E.new_full((1,), layout.jets * layout.total)
+    both = torch.cat([number, times_E @ values_EF])
     both = both if reduce is None else reduce(both)
     count, whole_F = both[0], both[1:] / both[0]
-    squares_F = layout.tail * (rows_variance_F + (rows_mean_F - whole_F).square())
-    squares_F = squares_F - margins * (filling_F - whole_F).square()
-    squares_F = squares_F + times_E @ (tail_EF - whole_F).square()
+    squares_F = torch.addmv(layout.tail * rows_variance_F, (values_EF - whole_F).square_().t(), times_E)
     squares_F = squares_F if reduce is None else reduce(squares_F)
     return count, whole_F, squares_F / count

@@ -107,7 +107,16 @@ def test_baselines_that_differ_keep_apart(trained_run, run_copy):
 
 def test_names_are_unique(run_copy, trained_run):
     runs = open_runs([trained_run, run_copy])
-    assert [run.name for run in runs] == ["toy", f"{run_copy.parent.name}/toy"]
+    assert [run.name for run in runs] == [f"{path.parent.name}/toy" for path in (trained_run, run_copy)]
+
+
+def test_runs_whose_folders_are_called_alike_too_are_called_by_their_path(trained_run, tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        shutil.copytree(trained_run, tmp_path / name / "runs" / "toy")
+    monkeypatch.chdir(tmp_path / "a" / "runs")
+    paths = [Path("toy"), tmp_path / "b" / "runs" / "toy"]
+    assert [run.name for run in open_runs(paths)] == [str(path) for path in paths]
+    assert open_runs([paths[0], trained_run])[0].name == "runs/toy"
 
 
 def test_a_bundle_alone_can_be_judged(trained_run, tmp_path):

@@ -4,6 +4,7 @@ Each run gives one `Predictions` for its network, and one more for each of: a si
 dropout, and the baselines of its config.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,10 +51,7 @@ def open_runs(paths: Sequence[Path], *, device: str = "cpu", mean_over_folds: bo
         loaded = loaded.mean_over_folds() if mean_over_folds else loaded
         folder = path if (path / "card.json").is_file() else path / "tagger"
         document = yaml_source.read(folder / "config.yaml").content
-        name = loaded.card.get("name", path.name)
-        taken = {run.name for run in runs}
-        unique = next(n for n in (name, f"{path.parent.name}/{name}", str(path)) if n not in taken)
-        runs.append(Run(unique, path, loaded, document))
+        runs.append(Run(loaded.card.get("name", path.name), path, loaded, document))
         if loaded.classes != runs[0].tagger.classes:
             raise JettaggerError(
                 f"{path} has the classes {', '.join(loaded.classes)}, {paths[0]} has "
@@ -64,7 +62,22 @@ def open_runs(paths: Sequence[Path], *, device: str = "cpu", mean_over_folds: bo
                 f"{path} has the targets {', '.join(loaded.targets)}, {paths[0]} has "
                 f"{', '.join(runs[0].tagger.targets)}: they cannot be compared"
             )
-    return runs
+    return _named_apart(runs)
+
+
+def _named_apart(runs: Sequence[Run]) -> list[Run]:
+    """Runs of the same name are called by their folder as well, or by the whole path."""
+
+    def by_folder(run: Run) -> str:
+        return f"{run.path.resolve().parent.name}/{run.name}"
+
+    def by_path(run: Run) -> str:
+        return str(run.path)
+
+    for longer in (by_folder, by_path):
+        times = Counter(run.name for run in runs)
+        runs = [run._replace(name=longer(run)) if times[run.name] > 1 else run for run in runs]
+    return list(runs)
 
 
 def predict_all(

@@ -63,10 +63,10 @@ class Layout:
         """(R,) of each row the jet, the tail being the last; J, which is none, of margins."""
         return torch.where(self.inside, self.places[0], len(self.slots_J))
 
-    @cached_property
-    def computed(self) -> int:
-        """Slots of jets that lie in the sequence, the tail's left out; the tail stands for the others."""
-        return int(self.slots_J[:-1].sum())
+    @property
+    def tail_slots(self) -> slice:
+        """The P rows of the tail's slots."""
+        return slice(self.tail + 1, self.tail + 1 + self.total)
 
     @cached_property
     def margins(self) -> Tensor:
@@ -91,6 +91,15 @@ class Layout:
     def times(self) -> Tensor:
         """(P,) how many jets each of the tail's slots stands for."""
         return self.slots_J[:-1].bincount(minlength=self.total + 1).cumsum(0)[:-1]
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """(2 + P,) how often a sum over all slots has the mean over rows of jets, a margin's value, the tail's slots.
+
+        Margins hold no slots, and are taken out again.
+        """
+        margins = self.tail - int(self.slots_J[:-1].sum())
+        return torch.cat([self.times.new_tensor([self.tail, -margins]), self.times])
 
     @cached_property
     def places(self) -> tuple[Tensor, Tensor]:

@@ -162,7 +162,7 @@ class _Mean(torch.autograd.Function):
         jets, features = layout.jets, x_RF.shape[1]
         wide = torch.promote_types(x_RF.dtype, torch.float32)
         sums_JF = x_RF.new_zeros((jets + 2, features), dtype=wide).index_add_(0, layout.owners, x_RF.to(wide))
-        tail_PF = x_RF[layout.tail + 1 : layout.tail + 1 + layout.total].to(wide)
+        tail_PF = x_RF[layout.tail_slots].to(wide)
         # What the tail adds behind each slot; nothing where all slots are there.
         upwards_PF = functional.pad(tail_PF.flip(0).cumsum(0).flip(0), (0, 0, 0, 1))
         sums_BF = sums_JF[:jets] + upwards_PF.index_select(0, layout.slots_J[:-1])
@@ -176,7 +176,7 @@ class _Mean(torch.autograd.Function):
         # Each slot of the tail has the gradients of all the jets that lack it.
         left_out_PF = _wide(g_BF).new_zeros(layout.total + 1, g_BF.shape[1])
         left_out_PF.index_add_(0, layout.slots_J[:-1], _wide(g_BF))
-        g_RF[layout.tail + 1 : layout.tail + 1 + layout.total] = left_out_PF.cumsum(0)[:-1]
+        g_RF[layout.tail_slots] = left_out_PF.cumsum(0)[:-1]
         return None, g_RF
 
 
@@ -226,7 +226,7 @@ class _Normalise(torch.autograd.Function):
         level_F = torch.addcmul(shares_2F[1], slope_F, mean_F, value=-1)
         plain = torch.zeros_like(slope_F), torch.ones_like(slope_F)
         d_RF = functional.batch_norm(x_RF, *plain, slope_F, level_F, training=False, eps=0.0)
-        d_RF[layout.tail + 1 : layout.tail + 1 + layout.total] *= layout.times.unsqueeze(1)
+        d_RF[layout.tail_slots] *= layout.times.unsqueeze(1)
         d_RF.addcmul_(g_RF, scale_F.to(g_RF.dtype)).index_fill_(0, margins_M, 0.0)
         return None, d_RF, own_2F[0], own_2F[1]
 
@@ -236,22 +236,19 @@ def _moments(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Number, mean and (biased) variance of all slots: of the jets' own, and of the tail's as often as it stands in."""
     margins_M = layout.margins
-    margins = layout.tail - layout.computed
-    # Margins hold no slots, and are taken out again. A slot's value in them leaves no large numbers to be subtracted.
+    # A slot's value in them leaves no large numbers to be subtracted.
     x_RF.index_copy_(0, margins_M, x_RF[1].expand(len(margins_M), -1))
     like = x_RF.new_zeros(x_RF.shape[1], dtype=dtype), x_RF.new_ones(x_RF.shape[1], dtype=dtype)
     rows_mean_F, rows_variance_F = like  # a rank may have no jets
     if layout.jets:
         rows_mean_F, rows_variance_F = torch.batch_norm_update_stats(x_RF[: layout.tail], *like, 0.0)
-    tail_PF = x_RF[layout.tail + 1 : layout.tail + 1 + layout.total].to(dtype)
-    # Mean of the jets' rows, what their margins hold, and the tail's slots: each so many times.
+    tail_PF = x_RF[layout.tail_slots].to(dtype)
     values_EF = torch.cat([rows_mean_F.unsqueeze(0), x_RF[1:2].to(dtype), tail_PF])
-    times_E = functional.pad(layout.times.to(dtype), (2, 0))
-    times_E[0], times_E[1] = layout.tail, -margins
-    number = times_E.new_full((1,), layout.jets * layout.total)
-    both = torch.cat([number, times_E @ values_EF])
+    shares_E = layout.shares.to(dtype)
+    number = shares_E.new_full((1,), layout.jets * layout.total)
+    both = torch.cat([number, shares_E @ values_EF])
     both = both if reduce is None else reduce(both)
     count, whole_F = both[0], both[1:] / both[0]
-    squares_F = torch.addmv(layout.tail * rows_variance_F, (values_EF - whole_F).square_().t(), times_E)
+    squares_F = torch.addmv(layout.tail * rows_variance_F, (values_EF - whole_F).square_().t(), shares_E)
     squares_F = squares_F if reduce is None else reduce(squares_F)
     return count, whole_F, squares_F / count

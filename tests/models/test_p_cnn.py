@@ -11,6 +11,7 @@ from torch import nn
 
 from jettagger import models
 from jettagger.batch import CollectionInput, Feature, Inputs, InputSpec, Packed
+from jettagger.models.parts import slots
 from jettagger.models.parts.dropout import Dropout, set_dropout_generator
 from jettagger.models.parts.layers import BatchNorm
 
@@ -277,3 +278,56 @@ def test_a_constant_feature_of_full_jets_has_no_negative_variance(value):
     inputs.collections["particles"].features_NF[:, 3] = value
     expected_BC = copy.deepcopy(model)(inputs.dense({"particles": SLOTS}))
     torch.testing.assert_close(model(inputs), expected_BC, rtol=1e-3, atol=1e-3)
+
+
+def sequence(jets, beyond=(5, 4, 4)):
+    particles = jets.collections["particles"]
+    return slots.in_sequence(particles, SLOTS, beyond)
+
+
+def test_autocast_leaves_the_statistics_of_normalisation_in_float32():
+    inputs = jets(300)
+    found = []
+    for narrow in (False, True):
+        norm = BatchNorm(FEATURES).train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            slots.normalise(norm, sequence(inputs), rectify=False)
+        found.append(torch.cat([norm.running_mean, norm.running_var]))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-7)
+
+
+def test_the_tail_has_the_gradients_of_all_the_jets_that_take_its_slots():
+    """Also in bfloat16, in which 256 + 1 would be 256."""
+    whole = sequence(jets(600, lengths=(1, 2)))
+    x_SF = torch.zeros(whole.layout.rows // 2, 16, dtype=torch.bfloat16, requires_grad=True)
+    half = whole.halved(x_SF)
+    g_HF = torch.ones_like(half.x_RF).index_fill(0, half.layout.zeros, 0.0)
+    half.x_RF.backward(g_HF)
+    tail_PF = x_SF.grad[whole.layout.tail // 2 :][: half.layout.total]
+    # Of the slots after halving its own give the first, the tail's the others, and the margin behind.
+    computed = int(half.layout.slots_J[0])
+    own = int(whole.layout.slots_J[0]) // 2
+    expected_P = torch.ones(half.layout.total)
+    expected_P[own : computed + 1] += 600
+    torch.testing.assert_close(tail_PF[:, 0].float(), expected_P, rtol=0.004, atol=0)
+
+
+@pytest.mark.parametrize("features", [1, 7, 16, 17])
+def test_any_number_of_features_is_that_of_the_padded_batch(features):
+    spec = InputSpec((), (CollectionInput("particles", (NAMED * 3)[:features], SLOTS),))
+    model = (
+        models.build(models.config_class("p_cnn")(), spec, 3, torch.Generator().manual_seed(1))
+        .double()
+        .train()
+    )
+    packed = jets(5, torch.float64).collections["particles"]
+    x_NF = torch.randn(len(packed.features_NF), features, dtype=torch.float64)
+    inputs = Inputs(None, {"particles": Packed(x_NF, packed.lengths_B)})
+    found = []
+    for one in (inputs, inputs.dense({"particles": SLOTS})):
+        copied = copy.deepcopy(model)
+        set_dropout_generator(copied, torch.Generator().manual_seed(3))
+        copied(one).square().sum().backward()
+        found.append([*(p.grad for p in copied.parameters()), *copied.buffers()])
+    for once, padded in zip(*found, strict=True):
+        torch.testing.assert_close(once, padded, rtol=1e-8, atol=1e-9)

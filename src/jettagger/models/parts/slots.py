@@ -4,9 +4,9 @@ Beyond its last particle, and as far beyond as a convolution mixes, a jet looks 
 one empty jet, the tail, is computed for a whole batch and stands for the padding of all jets: it enters batch
 normalisation and the mean as often as it stands for a slot. Results are those of the padded batch.
 
-All jets lie in one sequence of rows, the tail last, each with a margin before and behind: 0 before the first slot;
-after the last what would follow there, the tail's slot or 0. So a layer is one pass over one long image, whatever
-the lengths; what a convolution puts into the margins is thrown away.
+All jets lie in one sequence of rows, the tail last, with margins between them: behind a jet's last slot what would
+follow there, the tail's slot or 0; before the next jet's first slot 0. So a layer is one pass over one long image,
+whatever the lengths; what a convolution puts into the margins is thrown away.
 
 Shapes: B jets, J = B + 1 with the tail, P slots of the padded batch, R rows, M margins, F, G features.
 """
@@ -21,11 +21,14 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from jettagger.batch import Packed
-from jettagger.models.parts.along_rows import convolve_rows, image, rows
+from jettagger.models.parts.along_rows import convolve_rows
 from jettagger.models.parts.layers import BatchNorm
-from jettagger.models.parts.sequence import Layout
+from jettagger.models.parts.sequence import Halving, Layout
 
 Reduce = Callable[[Tensor], Tensor]
+
+ALIGNED = 16
+"""Numbers of features that kernels are quick with are multiples of it: 30 times for sums in batch normalisation."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +36,17 @@ class Slots:
     """The slots of jets, in one sequence of rows."""
 
     x_RF: Tensor
-    layouts: tuple[Layout, ...]
-    """Of these rows, and of those after each halving."""
+    layout: Layout
+    """Where they lie."""
 
-    @property
-    def layout(self) -> Layout:
-        """Where the slots lie."""
-        return self.layouts[0]
-
-    def halved(self, x_RF: Tensor) -> "Slots":
+    def halved(self, x_SF: Tensor) -> "Slots":
         """The jets after a halving, of results for every second row, in order.
 
         Slots that a jet lacks are the tail's. Margins that have to hold 0 hold anything.
         """
-        layout, onto = self.layouts[:2]
-        jet_R, slot_R = onto.places
-        own_R = slot_R < ((layout.slots_J + 1) // 2)[jet_R]
-        firsts = (layout.firsts - 1) // 2
-        row_R = torch.where(own_R, firsts[jet_R], firsts[-1]) + slot_R
-        return Slots(x_RF.index_select(0, row_R.clamp(0, len(x_RF) - 1)), self.layouts[1:])
+        half = self.layout.half
+        assert half is not None
+        return Slots(_Halve.apply(self.layout.halving, x_SF), half)  # type: ignore[no-untyped-call]
 
     def plus(self, other: "Slots") -> "Slots":
         """The sum, slot by slot."""
@@ -64,42 +59,51 @@ class Slots:
 
 
 def in_sequence(particles: Packed, total: int, beyond: Sequence[int]) -> Slots:
-    """The particles in their slots, zeros elsewhere.
+    """The particles in their slots, zeros elsewhere, and in features that fill them up to a multiple of `ALIGNED`.
 
     `beyond` holds how many slots more of a jet the layers before the first halving change, before the second, ...
     Looks at the lengths, for which an accelerator would wait.
     """
     lengths_B = particles.lengths_B
     extents_B = lengths_B.clamp(max=total) + beyond[0]
-    layouts = [Layout.of(extents_B, total)]
+    stages = [(extents_B, total)]
     for more in beyond[1:]:
-        extents_B = extents_B // 2 + more
-        layouts.append(Layout.of(extents_B, (layouts[-1].total + 1) // 2))
+        extents_B, total = extents_B // 2 + more, (total + 1) // 2
+        stages.append((extents_B, total))
+    layout: Layout | None = None
+    for extents_B, total in reversed(stages):
+        layout = Layout.of(extents_B, total, layout)
+    assert layout is not None
     begins_B = lengths_B.cumsum(0) - lengths_B
     slot_N = torch.arange(len(particles.jet_N), device=lengths_B.device) - begins_B[particles.jet_N]
-    row_N = layouts[0].firsts[particles.jet_N] + slot_N
-    keep_N = slot_N < total
+    row_N = layout.firsts[particles.jet_N] + slot_N
+    keep_N = slot_N < layout.total
     x_NF = particles.features_NF
-    x_RF = x_NF.new_zeros(layouts[0].rows, x_NF.shape[1]).index_put((row_N[keep_N],), x_NF[keep_N])
-    return Slots(x_RF, tuple(layouts))
+    width = -(-x_NF.shape[1] // ALIGNED) * ALIGNED
+    x_RF = x_NF.new_zeros(layout.rows, width)
+    x_RF[:, : x_NF.shape[1]].index_put_((row_N[keep_N],), x_NF[keep_N])
+    return Slots(x_RF, layout)
 
 
 def convolve(convolution: nn.Conv2d, slots: Slots) -> Slots:
     """A convolution over three neighbours, of every slot or of every second; margins hold anything afterwards."""
-    weight, bias_G, training = convolution.weight, convolution.bias, convolution.training
-    if convolution.stride[1] == 1:
-        return replace(slots, x_RF=convolve_rows(slots.x_RF, weight, bias_G, training=training))
-    return slots.halved(rows(functional.conv2d(image(slots.x_RF), weight, bias_G, stride=(1, 2))))
+    stride, training = convolution.stride[1], convolution.training
+    missing = slots.x_RF.shape[1] - convolution.weight.shape[1]
+    weight = (
+        convolution.weight if not missing else functional.pad(convolution.weight, (0, 0, 0, 0, 0, missing))
+    )
+    y_RG = convolve_rows(slots.x_RF, weight, convolution.bias, stride=stride, training=training)
+    return replace(slots, x_RF=y_RG) if stride == 1 else slots.halved(y_RG)
 
 
 def map_linearly(convolution: nn.Conv2d, slots: Slots) -> Slots:
     """A convolution over one slot, of every slot or of every second, without bias."""
-    weight, training = convolution.weight, convolution.training
-    if convolution.stride[1] == 1:
-        return replace(slots, x_RF=convolve_rows(slots.x_RF, weight, None, training=training))
-    second_RF = slots.x_RF.view(-1, 2, slots.x_RF.shape[1])[:, 1].contiguous()
-    half = slots.halved(rows(functional.conv2d(image(second_RF), weight)))
-    return replace(half, x_RF=half.x_RF.index_fill(0, half.layout.zeros, 0.0))
+    if convolution.stride[1] == 2:
+        slots = slots.halved(slots.x_RF[::2])
+        # Without bias, so that what holds 0 goes on holding it.
+        slots = replace(slots, x_RF=slots.x_RF.index_fill(0, slots.layout.zeros, 0.0))
+    y_RG = convolve_rows(slots.x_RF, convolution.weight, None, stride=1, training=convolution.training)
+    return replace(slots, x_RF=y_RG)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -112,22 +116,27 @@ def normalise(norm: BatchNorm, slots: Slots, *, rectify: bool) -> Slots:
 
     In evaluation the running statistics are used. The variance of a single slot is 0.
     """
-    running = norm.running_mean, norm.running_var, norm.num_batches_tracked
-    assert running[0] is not None
-    assert running[1] is not None
-    assert running[2] is not None
-    weights = norm.weight, norm.bias
+    means_F, variances_F, batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    assert means_F is not None
+    assert variances_F is not None
+    assert batches is not None
+    features, missing = len(norm.weight), slots.x_RF.shape[1] - len(norm.weight)
+
+    def filled(x_F: Tensor) -> Tensor:
+        return functional.pad(x_F, (0, missing)) if missing else x_F
+
+    weights = filled(norm.weight), filled(norm.bias)
     if not norm.training:
-        fixed = running[0], running[1], *weights, norm.eps, rectify
-        return replace(slots, x_RF=_apply(slots.x_RF, slots.layout, *fixed))
+        fixed = filled(means_F), filled(variances_F)
+        return replace(slots, x_RF=_apply(slots.x_RF, slots.layout, *fixed, *weights, norm.eps, rectify))
     settings = slots.layout, norm.eps, norm.reduce, rectify
     y_RF, count, mean_F, variance_F = _Normalise.apply(settings, slots.x_RF, *weights)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         momentum = norm.momentum or 0.0
-        running[0].lerp_(mean_F.to(running[0].dtype), momentum)
-        unbiased_F = variance_F * (count / (count - 1).clamp(min=1))
-        running[1].lerp_(unbiased_F.to(running[1].dtype), momentum)
-        running[2].add_(1)
+        means_F.lerp_(mean_F[:features].to(means_F.dtype), momentum)
+        unbiased_F = variance_F[:features] * (count / (count - 1).clamp(min=1))
+        variances_F.lerp_(unbiased_F.to(variances_F.dtype), momentum)
+        batches.add_(1)
     return replace(slots, x_RF=y_RF)
 
 
@@ -148,6 +157,25 @@ def _apply(
     y_RF.index_copy_(0, behind_B, y_RF.index_select(0, repeated_B))
     # Last of all: autograd keeps what it gives, which may not change afterwards.
     return y_RF.relu_() if rectify else y_RF
+
+
+class _Halve(torch.autograd.Function):
+    """Results of a halving, each in its row. No sum over the many jets that take the tail's is in a narrow type."""
+
+    @staticmethod
+    def forward(ctx: Any, halving: Halving, x_SF: Tensor) -> Tensor:
+        ctx.halving = halving
+        return x_SF.index_select(0, halving.sources_H)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g_HF: Tensor) -> tuple[None, Tensor]:
+        halving: Halving = ctx.halving
+        g_SF = g_HF.index_select(0, halving.takers_S)
+        tail_PF = g_SF[halving.tail_slots]
+        borrowed_TF = _wide(g_HF.index_select(0, halving.borrowers_T))
+        tail_PF += borrowed_TF.new_zeros(tail_PF.shape).index_add_(0, halving.slots_T, borrowed_TF)
+        return None, g_SF
 
 
 class _Mean(torch.autograd.Function):
@@ -210,7 +238,7 @@ class _Normalise(torch.autograd.Function):
         g_RF = torch.ops.aten.threshold_backward(g_RF, kept[0], 0) if kept else g_RF.clone()
         # What lies behind a jet's last slot is the tail's.
         behind_BF = _wide(g_RF.index_select(0, layout.followers[0]))
-        tail_EF = g_RF[layout.tail + 1 : layout.tail + 2 + layout.total]
+        tail_EF = g_RF[layout.tail : layout.tail + 1 + layout.total]
         tail_EF += behind_BF.new_zeros(tail_EF.shape).index_add_(0, layout.slots_J[:-1], behind_BF)
         margins_M = layout.margins
         g_RF.index_fill_(0, margins_M, 0.0)
@@ -219,6 +247,8 @@ class _Normalise(torch.autograd.Function):
         own = torch.ops.aten.native_batch_norm_backward(g_RF, x_RF, weight_F, *statistics)[1:]
         own_2F = torch.stack(own)
         sums_2F = own_2F if reduce is None else reduce(own_2F)
+        if not ctx.needs_input_grad[1]:
+            return None, None, own_2F[0], own_2F[1]
         rate_F = torch.rsqrt(variance_F + eps)
         scale_F = rate_F * weight_F
         shares_2F = sums_2F * (scale_F / -count)
@@ -237,16 +267,17 @@ def _moments(
     """Number, mean and (biased) variance of all slots: of the jets' own, and of the tail's as often as it stands in."""
     margins_M = layout.margins
     # A slot's value in them leaves no large numbers to be subtracted.
-    x_RF.index_copy_(0, margins_M, x_RF[1].expand(len(margins_M), -1))
+    x_RF.index_copy_(0, margins_M, x_RF[0].expand(len(margins_M), -1))
     like = x_RF.new_zeros(x_RF.shape[1], dtype=dtype), x_RF.new_ones(x_RF.shape[1], dtype=dtype)
     rows_mean_F, rows_variance_F = like  # a rank may have no jets
     if layout.jets:
         rows_mean_F, rows_variance_F = torch.batch_norm_update_stats(x_RF[: layout.tail], *like, 0.0)
     tail_PF = x_RF[layout.tail_slots].to(dtype)
-    values_EF = torch.cat([rows_mean_F.unsqueeze(0), x_RF[1:2].to(dtype), tail_PF])
+    values_EF = torch.cat([rows_mean_F.unsqueeze(0), x_RF[:1].to(dtype), tail_PF])
     shares_E = layout.shares.to(dtype)
     number = shares_E.new_full((1,), layout.jets * layout.total)
-    both = torch.cat([number, shares_E @ values_EF])
+    # Not `@`, which autocast would do in bfloat16.
+    both = torch.cat([number, torch.mv(values_EF.t(), shares_E)])
     both = both if reduce is None else reduce(both)
     count, whole_F = both[0], both[1:] / both[0]
     squares_F = torch.addmv(layout.tail * rows_variance_F, (values_EF - whole_F).square_().t(), shares_E)

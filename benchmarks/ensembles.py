@@ -24,6 +24,7 @@ from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.randomness import torch_generator
 from jettagger.training.device import Hardware, threads
 from jettagger.training.execution import rule
+from jettagger.training.kept_memory import kept_memory
 from jettagger.training.one_pass import Member, TogetherRun
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.progress import Progress
@@ -136,7 +137,7 @@ def main() -> None:
     print(f"{PARTICLES} particles a jet; loop time / one-pass time; what the rule picks")
     for number_of_threads in options.threads:
         clock = time.process_time if number_of_threads == 1 else time.perf_counter
-        with threads(number_of_threads or None):
+        with threads(number_of_threads or None), kept_memory(torch.device("cpu")):
             print(f"{torch.get_num_threads()} threads", flush=True)
             for name in options.architectures:
                 for size in options.batch_sizes:

@@ -24,7 +24,8 @@ def resident():
 
 start = resident()
 with kept_memory(torch.device("cpu")):
-    pages(30)  # the heap grows until all pieces find their place
+    with kept_memory(torch.device("cpu")):
+        pages(30)  # the heap grows until all pieces find their place
     inside, held = pages(10), resident() - start
 print(inside, pages(10), held, resident() - start)
 """

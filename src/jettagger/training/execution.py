@@ -18,6 +18,7 @@ from jettagger.batch import Batch
 from jettagger.errors import JettaggerError
 from jettagger.files import write_json
 from jettagger.models.parts.dropout import set_dropout_generator
+from jettagger.training.kept_memory import kept_memory
 from jettagger.training.one_pass import Member, TogetherRun
 from jettagger.training.schema import ChunkSection, EnsembleSection, TrainingSection
 from jettagger.training.step import make_step
@@ -142,9 +143,10 @@ def measured(trainings: Sequence[Training], members: int) -> Execution:
     for member in alone:
         set_dropout_generator(member.training.model.train(), torch.Generator(member.training.hardware.device))
     ratios = []
-    for _ in range(TIMED + 1):
-        looped = _seconds(partial(_steps, alone, batches))
-        ratios.append(looped / _seconds(partial(together.step, batches)))
+    with kept_memory(together.hardware.device):
+        for _ in range(TIMED + 1):
+            looped = _seconds(partial(_steps, alone, batches))
+            ratios.append(looped / _seconds(partial(together.step, batches)))
     gain = statistics.median(ratios[1:])
     why = f"one pass is {gain:.2f} × as fast in a trial"
     if gain < 1:

@@ -17,10 +17,13 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4
 DEFAULT_TRIM, DEFAULT_MAPS = 128 * 1024, 65536
 NEVER_TRIM = 2**31 - 1
 
+_bodies = 0
+"""How many are being run, one inside another."""
+
 
 @contextmanager
 def kept_memory(device: torch.device) -> Generator[None, None, None]:
-    """Until its body ends, the process keeps what it frees; then it is given back.
+    """Until its body ends, the process keeps what it frees; then it is given back, by the outermost of several.
 
     Changes no number. On a device with memory of its own, and where the C library is not glibc, nothing is changed.
     """
@@ -28,14 +31,22 @@ def kept_memory(device: torch.device) -> Generator[None, None, None]:
     if library is None:
         yield
         return
+    global _bodies
+    _bodies += 1
     library.mallopt(MMAP_MAX, 0)
     library.mallopt(TRIM_THRESHOLD, NEVER_TRIM)
     try:
         yield
     finally:
-        library.mallopt(MMAP_MAX, DEFAULT_MAPS)
-        library.mallopt(TRIM_THRESHOLD, DEFAULT_TRIM)
-        library.malloc_trim(0)
+        _bodies -= 1
+        if not _bodies:
+            _give_back(library)
+
+
+def _give_back(library: ctypes.CDLL) -> None:
+    library.mallopt(MMAP_MAX, DEFAULT_MAPS)
+    library.mallopt(TRIM_THRESHOLD, DEFAULT_TRIM)
+    library.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -28,7 +28,16 @@ from jettagger.training.stack import Stack
 from jettagger.training.state import TrainingState
 from jettagger.training.step import CHECK_EVERY, augmented, learning_rate, stop
 from jettagger.training.tensorboard import Log
-from jettagger.training.together import Drawn, Together, batch_of, masks_of, met, side_by_side
+from jettagger.training.together import (
+    Drawn,
+    Together,
+    batch_of,
+    leaves,
+    masks_of,
+    met,
+    put_back,
+    side_by_side,
+)
 from jettagger.training.training import Training
 
 Losses = tuple[Tensor, Tensor, Tensor]
@@ -77,7 +86,6 @@ class TogetherRun:
         self.pending: list[tuple[int, Tensor]] = []
         self._norms = [m for m in self.stack.template.modules() if isinstance(m, BatchNorm)]
         self._dropouts = list(dropout_layers(self.stack.template))
-        self._all = torch.vmap(self._one, randomness="error")
 
     @property
     def at(self) -> int:
@@ -142,18 +150,25 @@ class TogetherRun:
 
     def losses(self, batches: Sequence[Batch]) -> Losses:
         """Σ w·l, Σ w and what is minimised, of each member, (M,)."""
+        tree = self.stack.tensors, side_by_side(batches, self.names), self._masks(batches)
+
+        def one(*parts: Tensor) -> Losses:
+            return self._one(*put_back(tree, iter(parts)))
+
+        # Without branches: vmap looks at those of its arguments several times a step.
+        found: Losses = torch.vmap(one, randomness="error")(*leaves(tree))
+        return found
+
+    def _masks(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         assert self.drawn is not None
+        if not self.drawn:
+            return {}
         for member, generator in zip(self.group, self.generators, strict=True):
             training = member.training
             generator.manual_seed(key(training.section.seed, "dropout", training.stream, member.state.step))
-        masks = masks_of(self.drawn, batches, self.names, self.generators)
-        together = side_by_side(batches, self.names)
-        found: tuple[Tensor, Tensor, Tensor] = self._all(self.stack.tensors, together, masks)
-        return found
+        return masks_of(self.drawn, batches, self.names, self.generators)
 
-    def _one(
-        self, tensors: dict[str, Tensor], part: Together, masks: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _one(self, tensors: dict[str, Tensor], part: Together, masks: dict[str, Tensor]) -> Losses:
         """The losses of one member; runs once, on tensors that stand for all."""
         for path, layer in self._dropouts:
             layer.mask = masks.get(path)

@@ -23,6 +23,7 @@ from jettagger.randomness import key
 from jettagger.training.beginning import on_device
 from jettagger.training.device import threads
 from jettagger.training.diagnosis import NotFiniteError
+from jettagger.training.kept_memory import kept_memory
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.scaling import scaler_of
 from jettagger.training.state import EpochSums, TrainingState
@@ -112,7 +113,8 @@ def rising_scan(training: Training, chosen: ScanRange) -> RateScan:
     training = replace(training, rates=lambda step: float(rates_S[step]))
     losses: list[float] = []
     mean, diverged, ended = RunningMean(), False, "the highest rate was reached"
-    with threads(training.section.threads), training.hardware.products():
+    kept = kept_memory(training.hardware.device)
+    with threads(training.section.threads), training.hardware.products(), kept:
         for loss in losses_of_steps(training, chosen.steps):
             losses.append(loss)
             mean.add(loss)

@@ -8,8 +8,8 @@ the length of its input which of them it has got.
 Shapes: M members, B jets, R rows of a collection in the stack, F features, K coordinates.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,25 @@ def rows_of(batches: Sequence[Batch], names: Sequence[str]) -> dict[str, tuple[i
     return found
 
 
+def leaves(tree: Any) -> Iterator[Tensor]:
+    """The tensors in dictionaries and tuples, from the first to the last."""
+    if isinstance(tree, Tensor):
+        yield tree
+    else:
+        for branch in tree.values() if isinstance(tree, dict) else tree:
+            yield from leaves(branch)
+
+
+def put_back(tree: Any, tensors: Iterator[Tensor]) -> Any:
+    """A tree of the same form, with other leaves."""
+    if isinstance(tree, Tensor):
+        return next(tensors)
+    if isinstance(tree, dict):
+        return {name: put_back(branch, tensors) for name, branch in tree.items()}
+    branches = (put_back(branch, tensors) for branch in tree)
+    return type(tree)(*branches) if isinstance(tree, Together) else tuple(branches)
+
+
 def batch_of(part: Together) -> Batch:
     """Inside `torch.vmap`: the batch of one member, with the rows that were added."""
     collections = {
@@ -100,8 +119,6 @@ def masks_of(
     generators: Sequence[torch.Generator],
 ) -> dict[str, Tensor]:
     """The dropout masks of a step, (M, R, …) by layer: each member's from its own generator, as alone."""
-    if not drawn:
-        return {}
     sizes, device = rows_of(batches, names), batches[0].labels_B.device
     masks = {
         layer.path: torch.zeros(

@@ -10,6 +10,7 @@ from jettagger.errors import JettaggerError
 from jettagger.inspection.findings import Findings
 from jettagger.inspection.judgement import judge_layout
 from jettagger.randomness import uniform_of
+from jettagger.report.inspection_page import to_html
 from jettagger.training.sides import prepare_sides
 from toy_jets import toy_jets, write_jets
 
@@ -527,6 +528,7 @@ def test_targets_without_classes_and_data_without_truth(toy):
     assert tau.of_class["jets"].summary.nan == 0, "data has no truth"
     assert {one.name for one in found.yields} == {"all"}
     assert not found.findings
+    assert "Cut flow of the classes" not in to_html(found, [], {})
     negative = toy.inspect("weights={event: -1 + 0 * jet_pt}").findings
     [said] = [one.message for one in negative if one.where == "weights.event" and "'train'" in one.message]
     assert said.startswith("event weights of 'train' sum to -")

@@ -121,7 +121,7 @@ def _yields(inspection: Inspection) -> str:
             total = sums.setdefault(f"{flow.role}.{flow.sample}, {name}", [0] * len(numbers))
             sums[f"{flow.role}.{flow.sample}, {name}"] = [a + b for a, b in zip(total, numbers, strict=True)]
     classes += [[name, *map(str, numbers)] for name, numbers in sums.items() if numbers[0]]
-    if len(classes) > 1:
+    if any(len(flow.of_class) > 1 for flow in inspection.files):  # else all jets are one group
         parts += ["<h3>Cut flow of the classes</h3>", html_table(classes)]
     rows = [["file", "sample", "entries", "jets", "selected", "sum of weights"]]
     for flow in inspection.files[:MOST_FILES]:

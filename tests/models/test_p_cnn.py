@@ -331,3 +331,17 @@ def test_any_number_of_features_is_that_of_the_padded_batch(features):
         found.append([*(p.grad for p in copied.parameters()), *copied.buffers()])
     for once, padded in zip(*found, strict=True):
         torch.testing.assert_close(once, padded, rtol=1e-8, atol=1e-9)
+
+
+def test_gradients_in_evaluation_can_be_differentiated_again():
+    model, inputs = build().double().eval(), jets(4, torch.float64)
+    packed = inputs.collections["particles"]
+    found = []
+    for dense in (False, True):
+        x_NF = packed.features_NF.clone().requires_grad_()
+        one = Inputs(None, {"particles": Packed(x_NF, packed.lengths_B)})
+        logits_BC = model(one.dense({"particles": SLOTS}) if dense else one)
+        [first_NF] = torch.autograd.grad(logits_BC.square().sum(), x_NF, create_graph=True)
+        found.append(torch.autograd.grad(first_NF.square().sum(), x_NF)[0])
+    assert found[1].abs().max() > 1
+    torch.testing.assert_close(*found, rtol=1e-8, atol=1e-9)

@@ -163,18 +163,22 @@ class _Halve(torch.autograd.Function):
     """Results of a halving, each in its row. No sum over the many jets that take the tail's is in a narrow type."""
 
     @staticmethod
-    def forward(ctx: Any, halving: Halving, x_SF: Tensor) -> Tensor:
-        ctx.halving = halving
+    def setup_context(ctx: Any, inputs: tuple[Halving, Tensor], output: Tensor) -> None:
+        ctx.halving = inputs[0]
+
+    @staticmethod
+    def forward(halving: Halving, x_SF: Tensor) -> Tensor:
         return x_SF.index_select(0, halving.sources_H)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g_HF: Tensor) -> tuple[None, Tensor]:
         halving: Halving = ctx.halving
         g_SF = g_HF.index_select(0, halving.takers_S)
         tail_PF = g_SF[halving.tail_slots]
         borrowed_TF = _wide(g_HF.index_select(0, halving.borrowers_T))
-        tail_PF += borrowed_TF.new_zeros(tail_PF.shape).index_add_(0, halving.slots_T, borrowed_TF)
+        tail_PF += torch.zeros_like(tail_PF, dtype=borrowed_TF.dtype).index_add(
+            0, halving.slots_T, borrowed_TF
+        )
         return None, g_SF
 
 

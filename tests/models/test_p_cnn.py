@@ -280,9 +280,8 @@ def test_a_constant_feature_of_full_jets_has_no_negative_variance(value):
     torch.testing.assert_close(model(inputs), expected_BC, rtol=1e-3, atol=1e-3)
 
 
-def sequence(jets, beyond=(5, 4, 4)):
-    particles = jets.collections["particles"]
-    return slots.in_sequence(particles, SLOTS, beyond)
+def sequence(inputs, beyond=(5, 4, 4)):
+    return slots.in_sequence(inputs.collections["particles"], SLOTS, beyond)
 
 
 def test_autocast_leaves_the_statistics_of_normalisation_in_float32():
@@ -321,7 +320,8 @@ def test_any_number_of_features_is_that_of_the_padded_batch(features):
         .train()
     )
     packed = jets(5, torch.float64).collections["particles"]
-    x_NF = torch.randn(len(packed.features_NF), features, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(2)
+    x_NF = torch.randn(len(packed.features_NF), features, dtype=torch.float64, generator=generator)
     inputs = Inputs(None, {"particles": Packed(x_NF, packed.lengths_B)})
     found = []
     for one in (inputs, inputs.dense({"particles": SLOTS})):
@@ -345,3 +345,43 @@ def test_gradients_in_evaluation_can_be_differentiated_again():
         found.append(torch.autograd.grad(first_NF.square().sum(), x_NF)[0])
     assert found[1].abs().max() > 1
     torch.testing.assert_close(*found, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("outlier", [0.0, 100.0, 1e4])
+def test_an_outlier_in_the_first_slot_leaves_the_statistics_right(outlier):
+    particles = jets(2000, lengths=(1, 8)).collections["particles"]
+    particles.features_NF[0] = outlier
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        norm = BatchNorm(FEATURES).to(dtype).train()
+        narrow = Packed(particles.features_NF.to(dtype), particles.lengths_B)
+        slots.normalise(norm, sequence(Inputs(None, {"particles": narrow})), rectify=False)
+        found.append(torch.cat([norm.running_mean, norm.running_var - 0.9]).double())
+    torch.testing.assert_close(*found, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_ranks_with_fewer_than_two_slots_between_them_use_the_running_statistics(number):
+    """As BatchNorm does everywhere else."""
+    spec = InputSpec((), (CollectionInput("particles", NAMED, 1),))
+    model = (
+        models.build(models.config_class("p_cnn")(), spec, 3, torch.Generator().manual_seed(1))
+        .double()
+        .train()
+    )
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            module.running_mean += 0.3
+            module.reduce = lambda x: x + 0  # the other ranks have no jets
+    inputs = jets(number, torch.float64, lengths=(1, 2))
+    found = []
+    for one in (inputs, inputs.dense({"particles": 1})):
+        copied = copy.deepcopy(model)
+        set_dropout_generator(copied, torch.Generator().manual_seed(3))
+        logits_BC = copied(one)
+        logits_BC.square().sum().backward()
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in copied.parameters()]
+        found.append([logits_BC, *gradients, *copied.buffers()])
+    for once, padded in zip(*found, strict=True):
+        torch.testing.assert_close(once, padded, rtol=1e-8, atol=1e-7)
+    assert int(copied.input_norm.num_batches_tracked) == (number > 1)

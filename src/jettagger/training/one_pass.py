@@ -35,8 +35,8 @@ from jettagger.training.together import (
     leaves,
     masks_of,
     met,
-    put_back,
     side_by_side,
+    with_leaves,
 )
 from jettagger.training.training import Training
 
@@ -153,7 +153,7 @@ class TogetherRun:
         tree = self.stack.tensors, side_by_side(batches, self.names), self._masks(batches)
 
         def one(*parts: Tensor) -> Losses:
-            return self._one(*put_back(tree, iter(parts)))
+            return self._one(*with_leaves(tree, iter(parts)))
 
         # Without branches: vmap looks at those of its arguments several times a step.
         found: Losses = torch.vmap(one, randomness="error")(*leaves(tree))

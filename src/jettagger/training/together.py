@@ -92,13 +92,13 @@ def leaves(tree: Any) -> Iterator[Tensor]:
             yield from leaves(branch)
 
 
-def put_back(tree: Any, tensors: Iterator[Tensor]) -> Any:
-    """A tree of the same form, with other leaves."""
+def with_leaves(tree: Any, tensors: Iterator[Tensor]) -> Any:
+    """A tree of the same form, with other tensors for its `leaves`."""
     if isinstance(tree, Tensor):
         return next(tensors)
     if isinstance(tree, dict):
-        return {name: put_back(branch, tensors) for name, branch in tree.items()}
-    branches = (put_back(branch, tensors) for branch in tree)
+        return {name: with_leaves(branch, tensors) for name, branch in tree.items()}
+    branches = (with_leaves(branch, tensors) for branch in tree)
     return type(tree)(*branches) if isinstance(tree, Together) else tuple(branches)
 
 

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from jettagger.models.parts.along_rows import PIECES
 
+SOME = 31
+"""Slots whose median is a typical value; odd, so that it is the value of one of them."""
+
 
 class Halving(NamedTuple):
     """How results for every second row become the rows of a layout with half the slots.
@@ -93,6 +96,14 @@ class Layout:
         return _in_turn(jets_J, len(jets_J), self.slots_J, self.rows_J)
 
     @cached_property
+    def some(self) -> Tensor:
+        """Rows of `SOME` slots, evenly spaced among all of them, those of the tail included."""
+        ends_J = self.slots_J.cumsum(0)
+        slot_S = torch.arange(SOME, device=ends_J.device) * ends_J[-1] // SOME
+        jet_S = torch.searchsorted(ends_J, slot_S, right=True)
+        return slot_S + (self.firsts - ends_J + self.slots_J)[jet_S]
+
+    @cached_property
     def margins(self) -> Tensor:
         """(M,) rows that hold no slot."""
         jet_M = self._jets_of_margins
@@ -170,6 +181,9 @@ def _in_turn(values_J: Tensor, others: Tensor | int, counts_J: Tensor, rows_J: T
 
 
 def _rounded(rows: int) -> int:
-    """The next of few numbers, at most 1/32 higher: oneDNN compiles a convolution for every size that is new to it."""
+    """The next of few numbers: oneDNN compiles a convolution for every size that is new to it.
+
+    At most 1/32 higher, or 31.
+    """
     step = max(1 << max(rows.bit_length() - 6, 0), 2 * PIECES)
     return -(-rows // step) * step

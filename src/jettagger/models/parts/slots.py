@@ -114,7 +114,8 @@ def _wide(x: Tensor) -> Tensor:
 def normalise(norm: BatchNorm, slots: Slots, *, rectify: bool) -> Slots:
     """Batch normalisation over all P slots of all jets, [ReLU]; margins come out as they are meant.
 
-    In evaluation the running statistics are used. The variance of a single slot is 0.
+    In evaluation the running statistics are used, and in training where all ranks have a single slot, or none. Writes
+    into the margins of `slots`, which are not to be used elsewhere.
     """
     means_F, variances_F, batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
     assert means_F is not None
@@ -130,13 +131,14 @@ def normalise(norm: BatchNorm, slots: Slots, *, rectify: bool) -> Slots:
         fixed = filled(means_F), filled(variances_F)
         return replace(slots, x_RF=_apply(slots.x_RF, slots.layout, *fixed, *weights, norm.eps, rectify))
     settings = slots.layout, norm.eps, norm.reduce, rectify
-    y_RF, count, mean_F, variance_F = _Normalise.apply(settings, slots.x_RF, *weights)  # type: ignore[no-untyped-call]
+    fixed = filled(means_F), filled(variances_F)
+    y_RF, count, mean_F, variance_F = _Normalise.apply(settings, slots.x_RF, *weights, *fixed)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        momentum = norm.momentum or 0.0
+        momentum = (norm.momentum or 0.0) * (count > 1).to(means_F.dtype)
         means_F.lerp_(mean_F[:features].to(means_F.dtype), momentum)
         unbiased_F = variance_F[:features] * (count / (count - 1).clamp(min=1))
         variances_F.lerp_(unbiased_F.to(variances_F.dtype), momentum)
-        batches.add_(1)
+        batches.add_(count > 1)
     return replace(slots, x_RF=y_RF)
 
 
@@ -225,9 +227,14 @@ class _Normalise(torch.autograd.Function):
         x_RF: Tensor,
         weight_F: Tensor,
         bias_F: Tensor,
+        running_mean_F: Tensor,
+        running_variance_F: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         layout, eps, reduce, rectify = settings
         count, mean_F, variance_F = _moments(x_RF, layout, weight_F.dtype, reduce)
+        if reduce is not None:  # else there are at least two jets
+            mean_F = torch.where(count > 1, mean_F, running_mean_F)
+            variance_F = torch.where(count > 1, variance_F, running_variance_F)
         y_RF = _apply(x_RF, layout, mean_F, variance_F, weight_F, bias_F, eps, rectify)
         ctx.settings = settings
         ctx.save_for_backward(weight_F, count, mean_F, variance_F, x_RF, *([y_RF] if rectify else []))
@@ -252,17 +259,18 @@ class _Normalise(torch.autograd.Function):
         own_2F = torch.stack(own)
         sums_2F = own_2F if reduce is None else reduce(own_2F)
         if not ctx.needs_input_grad[1]:
-            return None, None, own_2F[0], own_2F[1]
+            return None, None, own_2F[0], own_2F[1], None, None
         rate_F = torch.rsqrt(variance_F + eps)
-        scale_F = rate_F * weight_F
-        shares_2F = sums_2F * (scale_F / -count)
+        # Rounded once for all three terms, which cancel in sums over slots.
+        narrow_F = (rate_F * weight_F).to(g_RF.dtype)
+        shares_2F = sums_2F * (narrow_F.to(sums_2F.dtype) * (count > 1) / -count.clamp(min=1))
         slope_F = shares_2F[0] * rate_F
         level_F = torch.addcmul(shares_2F[1], slope_F, mean_F, value=-1)
         plain = torch.zeros_like(slope_F), torch.ones_like(slope_F)
         d_RF = functional.batch_norm(x_RF, *plain, slope_F, level_F, training=False, eps=0.0)
         d_RF[layout.tail_slots] *= layout.times.unsqueeze(1)
-        d_RF.addcmul_(g_RF, scale_F.to(g_RF.dtype)).index_fill_(0, margins_M, 0.0)
-        return None, d_RF, own_2F[0], own_2F[1]
+        d_RF.addcmul_(g_RF, narrow_F).index_fill_(0, margins_M, 0.0)
+        return None, d_RF, own_2F[0], own_2F[1], None, None
 
 
 def _moments(
@@ -270,20 +278,22 @@ def _moments(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Number, mean and (biased) variance of all slots: of the jets' own, and of the tail's as often as it stands in."""
     margins_M = layout.margins
-    # A slot's value in them leaves no large numbers to be subtracted.
-    x_RF.index_copy_(0, margins_M, x_RF[0].expand(len(margins_M), -1))
+    # A value from the middle, so that no large numbers are subtracted again.
+    middle_F = x_RF.index_select(0, layout.some).median(0).values
+    x_RF.index_copy_(0, margins_M, middle_F.expand(len(margins_M), -1))
     like = x_RF.new_zeros(x_RF.shape[1], dtype=dtype), x_RF.new_ones(x_RF.shape[1], dtype=dtype)
     rows_mean_F, rows_variance_F = like  # a rank may have no jets
     if layout.jets:
         rows_mean_F, rows_variance_F = torch.batch_norm_update_stats(x_RF[: layout.tail], *like, 0.0)
     tail_PF = x_RF[layout.tail_slots].to(dtype)
-    values_EF = torch.cat([rows_mean_F.unsqueeze(0), x_RF[:1].to(dtype), tail_PF])
+    values_EF = torch.cat([rows_mean_F.unsqueeze(0), middle_F.to(dtype).unsqueeze(0), tail_PF])
     shares_E = layout.shares.to(dtype)
     number = shares_E.new_full((1,), layout.jets * layout.total)
     # Not `@`, which autocast would do in bfloat16.
     both = torch.cat([number, torch.mv(values_EF.t(), shares_E)])
     both = both if reduce is None else reduce(both)
-    count, whole_F = both[0], both[1:] / both[0]
+    count = both[0]
+    whole_F = both[1:] / count.clamp(min=1)
     squares_F = torch.addmv(layout.tail * rows_variance_F, (values_EF - whole_F).square_().t(), shares_E)
     squares_F = squares_F if reduce is None else reduce(squares_F)
-    return count, whole_F, squares_F / count
+    return count, whole_F, squares_F / count.clamp(min=1)

@@ -22,22 +22,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ensembles import TogetherRun, members_of
+from ensembles import members_of, seconds_of
 from jettagger.data.batches import Batches
-from jettagger.data.locations import find_files
 from jettagger.data.prepared import prepare
 from jettagger.data.schema import DataConfig
-from jettagger.models.parts.dropout import set_dropout_generator
-from jettagger.training.device import Precision, choose_hardware, threads
+from jettagger.training.device import Precision, threads
 from jettagger.training.kept_memory import kept_memory
-from measuring.inputs import CLASSES
-from measuring.networks import NETWORKS, data_config
+from jettagger.training.one_pass import TogetherRun
+from measuring.networks import NETWORKS, data_config, samples_in
 from measuring.processes import started
-from measuring.training_rows import RATE, make_model
+from measuring.training_rows import bare_step, make_model
 
 Step = Callable[[], object]
 SHOWN = 12
@@ -71,29 +68,12 @@ class Recorder(TorchDispatchMode):
 
 def step_of_network(name: str, folder: Path, temporary: str, precision: Precision) -> Step:
     """Forward, cross-entropy, backward, AdamW, on the same batch each time."""
-    samples = {
-        label: list(map(str, find_files(str(folder / f"{label}*.root"), where="FOLDER"))) for label in CLASSES
-    }
-    config = DataConfig.model_validate(data_config(samples, temporary))
+    config = DataConfig.model_validate(data_config(samples_in(folder), temporary))
     prepared = prepare(config, config.data.train, role="data.train", executor=started(1))
-    model = make_model(name, prepared).train()
-    set_dropout_generator(model, torch.Generator())
-    rows_R = np.arange(len(prepared))
-    batch = next(
-        Batches(prepared, rows_R, NETWORKS[name].batch_size, shuffle=(1, 0), inputs=model.inputs).epoch(0)
-    )
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
-    hardware = choose_hardware("cpu", precision)
-
-    def step() -> None:
-        with hardware.autocast():
-            logits_BC = model(batch.inputs)
-        loss = functional.cross_entropy(logits_BC.float(), batch.labels_B)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-
-    return step
+    model = make_model(name, prepared)
+    rows_R, size = np.arange(len(prepared)), NETWORKS[name].batch_size
+    batch = next(Batches(prepared, rows_R, size, shuffle=(1, 0), inputs=model.inputs).epoch(0))
+    return partial(bare_step(model, precision), batch)
 
 
 def step_of_members(number: int) -> Step:
@@ -105,12 +85,8 @@ def step_of_members(number: int) -> Step:
 
 
 def median_seconds(action: Step, repeats: int) -> float:
-    times = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
+    """After one run that is not counted."""
+    return statistics.median([seconds_of(action, time.perf_counter) for _ in range(repeats + 1)][1:])
 
 
 def show(step: Step, repeats: int) -> None:

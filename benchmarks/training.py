@@ -33,11 +33,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jettagger.data.locations import find_files
-from jettagger.errors import JettaggerError
 from measuring.fresh_process import BENCHMARKS, Measured, ScriptError, run
-from measuring.inputs import CLASSES
-from measuring.networks import NETWORKS
+from measuring.networks import NETWORKS, samples_in
 from measuring.rows import Place, version_of
 
 OURS = BENCHMARKS / "measuring/training_rows.py"
@@ -165,16 +162,11 @@ def main() -> None:
     failures: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:
         place = Place(Path(temporary))
-        try:
-            samples = {
-                name: [
-                    str(path) for path in find_files(str(options.folder / f"{name}*.root"), where="FOLDER")
-                ]
-                for name in CLASSES
-            }
-        except JettaggerError as error:
-            raise SystemExit(str(error)) from error
-        told = {"samples": samples, "prepared": place.kept("TTree"), "steps": options.steps}
+        told = {
+            "samples": samples_in(options.folder),
+            "prepared": place.kept("TTree"),
+            "steps": options.steps,
+        }
         told |= {"threads": options.threads, "precision": options.precision}
         told |= {"weaver_config": place.weaver_config(standardise=True)}
         if options.batch_size:

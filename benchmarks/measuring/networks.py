@@ -1,8 +1,11 @@
 """The networks of `training.py`, in jettagger's words; `peers/weaver_training.py` has the same in torch's."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from measuring.inputs import FEATURES, jettagger_config
+from jettagger.data.locations import find_files
+from jettagger.errors import JettaggerError
+from measuring.inputs import CLASSES, FEATURES, jettagger_config
 
 
 class Network(NamedTuple):
@@ -20,6 +23,17 @@ NETWORKS = {
         {"architecture": "particle_cnn", "widths": [128] * 3, "summary": ["sum"], "dense": [128] * 3}, 512
     ),
 }
+
+
+def samples_in(folder: Path) -> dict[str, list[str]]:
+    """The files of each class; ends the program where there are none."""
+    try:
+        return {
+            name: list(map(str, find_files(str(folder / f"{name}*.root"), where="FOLDER")))
+            for name in CLASSES
+        }
+    except JettaggerError as error:
+        raise SystemExit(str(error)) from error
 
 
 def data_config(samples: dict[str, list[str]], prepared: str) -> dict[str, Any]:

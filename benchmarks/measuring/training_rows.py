@@ -7,7 +7,7 @@ Told as JSON: `kind` (jettagger, bare loop or export), `network`, `samples`, `pr
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -99,20 +99,30 @@ def train(model: JetModel, batches: Timed, validation: Batches, threads: int, pr
         train_member(training)
 
 
-def train_bare(model: JetModel, batches: Timed, precision: Precision) -> None:
+def bare_step(model: JetModel, precision: Precision) -> Callable[[Batch], None]:
     """Forward, cross-entropy, backward, AdamW, and nothing else."""
     model.train()
     set_dropout_generator(model, torch.Generator())
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
     hardware = choose_hardware("cpu", precision)
+
+    def step(batch: Batch) -> None:
+        with hardware.autocast():
+            logits_BC = model(batch.inputs)
+        loss = functional.cross_entropy(logits_BC.float(), batch.labels_B)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def train_bare(model: JetModel, batches: Timed, precision: Precision) -> None:
+    """With a bare loop."""
+    step = bare_step(model, precision)
     for epoch in range(2):
         for batch in batches.epoch(epoch):
-            with hardware.autocast():
-                logits_BC = model(batch.inputs)
-            loss = functional.cross_entropy(logits_BC.float(), batch.labels_B)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            step(batch)
 
 
 def export(model: JetModel, batch: Batch, path: str) -> None:

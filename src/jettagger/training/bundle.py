@@ -108,25 +108,20 @@ def _targets(recipe: Recipe, sides: Mapping[int | None, Sides]) -> dict[str, Any
     """What each regression target is, and how it was normalised: see `_in_common`."""
     scalings = [scaling_of(side.train, side.train_rows) for side in sides.values()]
     shifts, scales = ([part[which].tolist() for part in scalings] for which in (0, 1))
-    found = {}
+    found, own = {}, jets_differ(recipe)
     for number, (name, section) in enumerate(recipe.data.targets.items()):
         found[name] = {
             "value": section.value,
             "loss": section.loss.name,
-            "shift": _in_common(recipe, sides, [one[number] for one in shifts]),
-            "scale": _in_common(recipe, sides, [one[number] for one in scales]),
+            "shift": _in_common(sides, [one[number] for one in shifts], own=own),
+            "scale": _in_common(sides, [one[number] for one in scales], own=own),
         }
     return found
 
 
-def _in_common(
-    recipe: Recipe, sides: Mapping[int | None, Sides], values: Sequence[Any], *, own: bool | None = None
-) -> Any:
-    """A number of all trainings; with folds a list, fold after fold; None where each member has its `own`.
-
-    By default that is where members have training jets of their own.
-    """
-    if jets_differ(recipe) if own is None else own:
+def _in_common(sides: Mapping[int | None, Sides], values: Sequence[Any], *, own: bool) -> Any:
+    """A number of all trainings; with folds a list, fold after fold; None where each member has its `own`."""
+    if own:
         return None
     return values[0] if None in sides else list(values)
 
@@ -159,8 +154,8 @@ def _data(recipe: Recipe, sides: Mapping[int | None, Sides]) -> dict[str, Any]:
         "validation_files": [record.identity for record in one.validation.records]
         if isinstance(recipe.data.data.validation, dict)
         else [],
-        "training_jets": _in_common(recipe, sides, training),
-        "validation_jets": _in_common(recipe, sides, validation, own="split" in recipe.ensemble.vary),
+        "training_jets": _in_common(sides, training, own=jets_differ(recipe)),
+        "validation_jets": _in_common(sides, validation, own="split" in recipe.ensemble.vary),
         "counts": one.train.counts,
         "skipped": [skip._asdict() for skip in dict.fromkeys((*one.train.skipped, *one.validation.skipped))],
     }

@@ -22,11 +22,10 @@ from jettagger.randomness import key
 from jettagger.training import checkpoints
 from jettagger.training.averages import measure_statistics
 from jettagger.training.beginning import check_shared, identity_of, metrics_line, on_device, start
-from jettagger.training.device import threads
+from jettagger.training.conditions import conditions
 from jettagger.training.diagnosis import not_finite
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
-from jettagger.training.kept_memory import kept_memory
 from jettagger.training.l1 import l1_penalty
 from jettagger.training.recomputation import recomputed
 from jettagger.training.schema import TrainingSection
@@ -52,8 +51,7 @@ def train_member(training: Training, *, resume: bool = False) -> MemberResult:
     if training.train.steps == 0 or training.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
     check_shared(training)
-    kept = kept_memory(training.hardware.device)
-    with threads(training.section.threads), training.hardware.products(), noted(), kept:
+    with conditions(training.section, training.hardware), noted():
         training = on_device(training)
         state = start(training, resume=resume)
         log = Log(training.directory, training.section.tensorboard and training.ranks.first, state.step)

@@ -15,8 +15,7 @@ from jettagger.batch import Batch
 from jettagger.errors import JettaggerError
 from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.randomness import key
-from jettagger.training.device import threads
-from jettagger.training.kept_memory import kept_memory
+from jettagger.training.conditions import conditions
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.rate_finder import (
     RateScan,
@@ -43,8 +42,7 @@ def side_by_side_scan(training: Training, chosen: ScanRange, copies: int) -> Rat
     check_copies(copies)
     rates_M = chosen.rates(copies)
     means = [RunningMean() for _ in range(copies)]
-    kept = kept_memory(training.hardware.device)
-    with threads(training.section.threads), training.hardware.products(), kept:
+    with conditions(training.section, training.hardware):
         together = Copies(training, rates_M)
         for batch in endless(training, chosen.steps):
             for mean, loss in zip(means, together.step(batch), strict=True):

@@ -21,9 +21,8 @@ from jettagger.files import write_json
 from jettagger.models.parts.dropout import set_dropout_generator
 from jettagger.randomness import key
 from jettagger.training.beginning import on_device
-from jettagger.training.device import threads
+from jettagger.training.conditions import conditions
 from jettagger.training.diagnosis import NotFiniteError
-from jettagger.training.kept_memory import kept_memory
 from jettagger.training.optimisers import build_optimiser
 from jettagger.training.scaling import scaler_of
 from jettagger.training.state import EpochSums, TrainingState
@@ -113,8 +112,7 @@ def rising_scan(training: Training, chosen: ScanRange) -> RateScan:
     training = replace(training, rates=lambda step: float(rates_S[step]))
     losses: list[float] = []
     mean, diverged, ended = RunningMean(), False, "the highest rate was reached"
-    kept = kept_memory(training.hardware.device)
-    with threads(training.section.threads), training.hardware.products(), kept:
+    with conditions(training.section, training.hardware):
         for loss in losses_of_steps(training, chosen.steps):
             losses.append(loss)
             mean.add(loss)

@@ -13,11 +13,10 @@ from jettagger.batch import Batch
 from jettagger.errors import JettaggerError
 from jettagger.training import checkpoints
 from jettagger.training.beginning import on_device, start
-from jettagger.training.device import threads
+from jettagger.training.conditions import conditions
 from jettagger.training.diagnosis import NotFiniteError
 from jettagger.training.feeding import fed
 from jettagger.training.interruption import Interrupted, asked_to_stop, noted
-from jettagger.training.kept_memory import kept_memory
 from jettagger.training.loop import close_epoch, conclude
 from jettagger.training.one_pass import Member, TogetherRun
 from jettagger.training.optimisers import build_optimiser
@@ -50,8 +49,7 @@ def train_together(
     first = trainings[0]
     if first.train.steps == 0 or first.validation.jets == 0:
         raise JettaggerError("no jets to train on or to validate with: check data.selection and the splits")
-    kept = kept_memory(first.hardware.device)
-    with threads(first.section.threads), first.hardware.products(), noted(), kept:
+    with conditions(first.section, first.hardware), noted():
         members = _start([training for training in trainings if training.member not in failed], resume)
         lost = [training for training in trainings if training.member in failed]
         while running := [member for member in members if member.running]:

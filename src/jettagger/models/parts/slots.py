@@ -88,10 +88,7 @@ def in_sequence(particles: Packed, total: int, beyond: Sequence[int]) -> Slots:
 def convolve(convolution: nn.Conv2d, slots: Slots) -> Slots:
     """A convolution over three neighbours, of every slot or of every second; margins hold anything afterwards."""
     stride, training = convolution.stride[1], convolution.training
-    missing = slots.x_RF.shape[1] - convolution.weight.shape[1]
-    weight = (
-        convolution.weight if not missing else functional.pad(convolution.weight, (0, 0, 0, 0, 0, missing))
-    )
+    weight = _filled(convolution.weight, slots.x_RF.shape[1], 1)
     y_RG = convolve_rows(slots.x_RF, weight, convolution.bias, stride=stride, training=training)
     return replace(slots, x_RF=y_RG) if stride == 1 else slots.halved(y_RG)
 
@@ -104,6 +101,12 @@ def map_linearly(convolution: nn.Conv2d, slots: Slots) -> Slots:
         slots = replace(slots, x_RF=slots.x_RF.index_fill(0, slots.layout.zeros, 0.0))
     y_RG = convolve_rows(slots.x_RF, convolution.weight, None, stride=1, training=convolution.training)
     return replace(slots, x_RF=y_RG)
+
+
+def _filled(x: Tensor, features: int, axis: int = 0) -> Tensor:
+    """With zeros for the features that `in_sequence` has added."""
+    missing = features - x.shape[axis]
+    return functional.pad(x, (*[0, 0] * (x.dim() - 1 - axis), 0, missing)) if missing else x
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -121,18 +124,13 @@ def normalise(norm: BatchNorm, slots: Slots, *, rectify: bool) -> Slots:
     assert means_F is not None
     assert variances_F is not None
     assert batches is not None
-    features, missing = len(norm.weight), slots.x_RF.shape[1] - len(norm.weight)
-
-    def filled(x_F: Tensor) -> Tensor:
-        return functional.pad(x_F, (0, missing)) if missing else x_F
-
-    weights = filled(norm.weight), filled(norm.bias)
+    features, width = len(norm.weight), slots.x_RF.shape[1]
+    weights = _filled(norm.weight, width), _filled(norm.bias, width)
+    running = _filled(means_F, width), _filled(variances_F, width)
     if not norm.training:
-        fixed = filled(means_F), filled(variances_F)
-        return replace(slots, x_RF=_apply(slots.x_RF, slots.layout, *fixed, *weights, norm.eps, rectify))
+        return replace(slots, x_RF=_apply(slots.x_RF, slots.layout, *running, *weights, norm.eps, rectify))
     settings = slots.layout, norm.eps, norm.reduce, rectify
-    fixed = filled(means_F), filled(variances_F)
-    y_RF, count, mean_F, variance_F = _Normalise.apply(settings, slots.x_RF, *weights, *fixed)  # type: ignore[no-untyped-call]
+    y_RF, count, mean_F, variance_F = _Normalise.apply(settings, slots.x_RF, *weights, *running)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         momentum = (norm.momentum or 0.0) * (count > 1).to(means_F.dtype)
         means_F.lerp_(mean_F[:features].to(means_F.dtype), momentum)
